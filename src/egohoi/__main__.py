@@ -1,0 +1,3 @@
+from egohoi.apps.cli import run
+
+run()

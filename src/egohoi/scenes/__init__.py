@@ -1,0 +1,1 @@
+"""Readers: source files -> Scene. One file per source; each streams."""
