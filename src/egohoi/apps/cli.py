@@ -1,12 +1,9 @@
 """The command line: one table of commands, each imported only when it runs, and one place that turns errors into exits."""
 
+import difflib
 import importlib
 import os
 import sys
-
-import click
-import typer
-from typer.core import TyperGroup
 
 from egohoi.errors import EgohoiError
 
@@ -29,69 +26,66 @@ COMMANDS = {
 }
 
 
-class LazyGroup(TyperGroup):
-    """A click group that imports a command's module when the command is looked up, and lists names without importing."""
+def command(name: str):
+    """The click command of `name`, built by typer from its function. Imports that command's module only."""
+    import typer
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        module, attribute, summary = COMMANDS[name]
-        target = getattr(importlib.import_module(f"egohoi.apps.commands.{module}"), attribute)
-        if not isinstance(target, typer.Typer):
-            function, target = target, typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            target.command(name=name, help=function.__doc__)(function)
-        command = typer.main.get_command(target)
-        command.name = name
-        command.short_help = summary
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry[2]) for name, entry in COMMANDS.items()])
-
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        # Typer's rich help would import every command to read its help; click's own needs only the table above.
-        click.Group.format_help(self, ctx, formatter)
+    module, attribute, _ = COMMANDS[name]
+    target = getattr(importlib.import_module(f"egohoi.apps.commands.{module}"), attribute)
+    if not isinstance(target, typer.Typer):
+        function, target = target, typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        target.command(name=name, help=function.__doc__)(function)
+    return typer.main.get_command(target)
 
 
-app = typer.Typer(cls=LazyGroup, add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
-
-
-@app.callback(invoke_without_command=True)
-def main_options(
-    ctx: typer.Context,
-    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
-) -> None:
-    """Hands and objects in first-person images: refer, analyse, answer, ground."""
-    if version:
-        from egohoi import __version__
-
-        typer.echo(f"egohoi {__version__}")
-        raise typer.Exit()
+def overview() -> str:
+    """What `egohoi --help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, (_, _, summary) in COMMANDS.items()]
+    return "\n".join(
+        ["Hands and objects in first-person images: refer, analyse, answer, ground.", "",
+         "usage: egohoi COMMAND ...    (egohoi COMMAND --help says more; --version prints the version)", "", *lines]
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line. Returns the exit status: 0 done, 2 the user's mistake (one line on stderr), 1 our fault."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    name = arguments[0]
+    if name in ("--version", "-V"):
+        from egohoi import __version__
+
+        print(f"egohoi {__version__}")
+        return 0
     try:
-        result = app(args=argv, prog_name="egohoi", standalone_mode=False)
+        if name not in COMMANDS:
+            near = difflib.get_close_matches(name, COMMANDS, 1)
+            raise EgohoiError(f"no command '{name}'" + (f": did you mean '{near[0]}'?" if near else ": see egohoi --help"))
+        result = command(name)(args=arguments[1:], prog_name=f"egohoi {name}", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except EgohoiError as error:
         _say(error)
         return 2
-    except click.ClickException as error:
-        _say(error.format_message())
-        return 2
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except KeyboardInterrupt:
         _say("stopped")
         return 130
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        # click's own exceptions, told apart by what they offer: typer carries a copy of click in some versions.
+        if hasattr(error, "format_message"):
+            _say(error.format_message())
+            return 2
+        if type(error).__name__ == "Abort":
+            _say("stopped")
+            return 130
+        if hasattr(error, "exit_code"):
+            return int(error.exit_code)
+        raise
 
 
 def _say(problem) -> None:
