@@ -39,7 +39,8 @@ class Recipe:
         """The model on the CPU with `requires_grad` set on exactly the trained parameters (kept in float32).
 
         Called once in each process, after torch's random numbers are seeded with the run's seed, so that fresh trained
-        weights are the same everywhere. Gradient checkpointing is switched on here. Raises BadWeights, BadConfig.
+        weights are the same everywhere. It comes in the mode that it is to be trained in (frozen parts without dropout),
+        with gradient checkpointing switched on if wanted: the loop calls neither `train` nor `eval`. Raises BadWeights, BadConfig.
         """
         raise NotImplementedError
 
