@@ -1,0 +1,86 @@
+"""A run's records as JSON lines that a killed run resumes from: a first line that says what is measured, then one line an item.
+
+Records of one unit (an image) are written together and carry their number, so that a unit which was cut short is seen and
+done again. `"unit"` and `"of"` are added to each record.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from egohoi.errors import BadPredictions
+
+
+class Journal:
+    """Append-only records of a run. path: the file, or None to keep nothing. header: what must be equal to resume."""
+
+    def __init__(self, path, header: dict):
+        self.path = Path(path) if path else None
+        self.header = json.loads(json.dumps(header))
+        self.done: dict[str, list[dict]] = {}
+        self._file = None
+        if self.path is not None:
+            self._open()
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists() and self.path.stat().st_size:
+            header, self.done, end = read(self.path)
+            if header != self.header:
+                changed = [k for k in sorted({*header, *self.header}) if header.get(k) != self.header.get(k)]
+                raise BadPredictions(
+                    f"{self.path}: holds records of another run ({', '.join(changed)} differ): name another file or remove it"
+                )
+            os.truncate(self.path, end)
+            self._file = open(self.path, "a", encoding="utf-8")
+        else:
+            self._file = open(self.path, "w", encoding="utf-8")
+            self._file.write(json.dumps({"run": self.header}, ensure_ascii=False) + "\n")
+            self._file.flush()
+
+    def add(self, unit: str, records: list[dict]) -> list[dict]:
+        """Write the records of one unit; returns them as a later run would read them."""
+        lines = [json.dumps({"unit": unit, "of": len(records), **r}, ensure_ascii=False) + "\n" for r in records]
+        if self._file is not None:
+            self._file.write("".join(lines))
+            self._file.flush()
+        return [json.loads(line) for line in lines]
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def read(path) -> tuple[dict, dict[str, list[dict]], int]:
+    """Header, unit -> its records (whole units only), and the length in bytes of what is whole. Raises BadPredictions."""
+    path = Path(path)
+    units: dict[str, list[dict]] = {}
+    header, end, position, pending = None, 0, 0, []
+    with open(path, "rb") as lines:
+        for number, raw in enumerate(lines, 1):
+            position += len(raw)
+            try:
+                row = json.loads(raw)
+                if number == 1:
+                    header, end = dict(row["run"]), position
+                    continue
+                unit, total = row["unit"], row["of"]
+            except (ValueError, KeyError, TypeError) as error:
+                if number == 1:
+                    raise BadPredictions(f"{path}: is no record file of egohoi (its first line does not say the run)") from error
+                break  # the line that was being written when the run was stopped
+            if not raw.endswith(b"\n"):
+                break
+            if pending and pending[0]["unit"] != unit:
+                break
+            pending.append(row)
+            if len(pending) == total:
+                units[unit], end, pending = pending, position, []
+    return header, units, end
