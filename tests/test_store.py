@@ -16,7 +16,7 @@ pa = pytest.importorskip("pyarrow")
 def make(count, seed=0):
     rng = random.Random(seed)
     for k in range(count):
-        turns = tuple((f"Where is the thing {j}?", "{<%d><2><30><40>}" % rng.randrange(30)) for j in range(rng.randrange(1, 4)))
+        turns = tuple((f"Where is the thing {j}?", f"{{<{rng.randrange(30)}><2><30><40>}}") for j in range(rng.randrange(1, 4)))
         yield Example(
             id=f"e{k:06d}", image=f"P01_{k % 7:02d}/frame_{k:010d}.jpg", size=(1920, 1080), conversation=turns, type=f"Q{k % 8 + 1}",
             source="visor", targets=({"name": "Käse", "box": [rng.random() * 100, 1.0, 200.5, 300.25]},) if k % 3 else (),
@@ -127,7 +127,7 @@ def test_bad_stores(tmp_path):
 
 
 def test_rows_that_are_no_examples(tmp_path):
-    import pyarrow.parquet as parquet
+    from pyarrow import parquet
 
     rows = store.table(list(make(3)))
     column = rows.schema.get_field_index("extra")

@@ -219,11 +219,18 @@ def _q1(look: _Look, out) -> None:
             look.drop("Q1", "the hand of another person")
 
 
+def _sentence(scene: Scene) -> str | None:
+    """What the wearer does; the published text of Ego4D goes first, because its tag says who acts."""
+    published = scene.extra.get("narration_text")
+    tagged = published if isinstance(published, str) and published.lstrip().startswith("#") else None
+    return wording.sentence(tagged or scene.narration or scene.action, scene.verb, scene.noun)
+
+
 def _q2(look: _Look, out) -> None:
     scene = look.scene
     if not (scene.narration or scene.action or scene.verb):
         return
-    text = wording.sentence(scene.narration or scene.action, scene.verb, scene.noun)
+    text = _sentence(scene)
     if text is None:
         look.drop("Q2", "the narration is not about the camera wearer, or has no verb")
         return
@@ -309,7 +316,7 @@ def _referable(look: _Look, kind: str):
 
 def _q7(look: _Look, out) -> None:
     scene = look.scene
-    text = wording.sentence(scene.narration or scene.action, scene.verb, scene.noun)
+    text = _sentence(scene)
     if text is None:
         return
     named = look.named()

@@ -11,13 +11,13 @@ _IRREGULAR = {"be": "is", "have": "has", "do": "does", "go": "goes", "undo": "un
 #: Words that belong to the verb in front of them ("turn on tap").
 _PARTICLES = {"on", "off", "up", "down", "out", "away", "over", "back", "apart", "together", "around", "along", "through"}
 _PREPOSITIONS = {
-    "in", "into", "onto", "to", "from", "with", "at", "for", "of", "under", "inside", "towards", "toward", "against", "onto",
+    "in", "into", "onto", "to", "from", "with", "at", "for", "of", "under", "inside", "towards", "toward", "against",
     "by", "near", "behind", "beside", "above", "below", "across", "between", "upon", "within", "without", "using", "like",
 }
 _DETERMINERS = {
     "a", "an", "the", "this", "that", "these", "those", "his", "her", "its", "their", "my", "your", "some", "any", "all", "both",
     "another", "other", "each", "every", "more", "two", "three", "four", "five", "it", "them", "him", "me", "himself", "herself",
-    "and", "or", "around", "one", "each", "something", "nothing",
+    "and", "or", "around", "one", "something", "nothing",
 }
 #: Words of a narrator that say nothing of the action itself.
 _FILLERS = {"still", "then", "now", "and", "again", "just", "also"}
