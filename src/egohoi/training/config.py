@@ -159,7 +159,7 @@ def build(cls: type[T], values: Any, where: str = "") -> T:
     prefix = f"{where}." if where else ""
     for key in values:
         if key not in fields:
-            raise BadConfig(f"{prefix}{key}: unknown key{_nearest(str(key), cls)}")
+            raise BadConfig(f"{prefix}{key}: unknown key{_nearest(str(key), cls, prefix)}")
     missing = [
         name for name, field in fields.items()
         if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
@@ -173,15 +173,15 @@ def build(cls: type[T], values: Any, where: str = "") -> T:
         raise BadConfig(f"{where}: {error}" if where and not str(error).startswith(where) else str(error)) from error
 
 
-def _nearest(key: str, cls: type) -> str:
-    """Words that point to the known key next to `key`, in this section or one level below it."""
+def _nearest(key: str, cls: type, prefix: str) -> str:
+    """Words that point to the known key next to `key`, in this section (dotted `prefix`) or one level below it."""
     hints = typing.get_type_hints(cls)
     names = {name: name for name in hints}
     for name, hint in hints.items():
         if dataclasses.is_dataclass(hint):
             names.update({inner: f"{name}.{inner}" for inner in typing.get_type_hints(hint) if inner not in names})
     near = difflib.get_close_matches(key, names, 1, cutoff=0.5)
-    return f": did you mean '{names[near[0]]}'?" if near else f": known are {', '.join(hints)}"
+    return f": did you mean '{prefix}{names[near[0]]}'?" if near else f": known are {', '.join(hints)}"
 
 
 def _convert(hint, value, where: str):
