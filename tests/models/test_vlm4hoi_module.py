@@ -34,7 +34,8 @@ def readable(processor, ids):
 def test_conversation_is_the_sequence_of_the_reference(processor):
     item = processor.conversation(TURNS)
     assert readable(processor, item.ids) == (
-        "<s>▁[INST]▁<Img>####▁</Img>▁Where▁is▁it?▁▁[/INST]▁{<1><2><3><4>}</s><s>▁[INST]▁And▁now?▁▁[/INST]▁a▁left▁hand</s>"
+        "<s>▁[INST]▁<Img>####▁</Img>▁Where▁is▁it?▁▁[/INST]▁{<1><2><3><4>}</s>"
+        "<s>▁[INST]▁And▁now?▁▁[/INST]▁a▁left▁hand</s>"
     )
     kept = [i for i, label in zip(item.ids, item.labels) if label != IGNORE]
     assert readable(processor, kept) == "▁{<1><2><3><4>}</s>▁a▁left▁hand</s>"
@@ -42,7 +43,8 @@ def test_conversation_is_the_sequence_of_the_reference(processor):
 
 
 def test_inference_prompt_has_the_question_as_typed(processor):
-    assert readable(processor, processor.prompt("Where?  is IT")) == "<s><s>▁[INST]▁<Img>####▁</Img>▁Where?▁▁is▁IT▁[/INST]"
+    asked = processor.prompt("Where?  is IT")
+    assert readable(processor, asked) == "<s><s>▁[INST]▁<Img>####▁</Img>▁Where?▁▁is▁IT▁[/INST]"
     later = processor.prompt("And?", history=[("Where?", "there")])
     assert readable(processor, later).endswith("▁</Img>▁Where?▁[/INST]▁there</s><s>▁[INST]▁And?▁[/INST]")
 

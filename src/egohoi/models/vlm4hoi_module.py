@@ -4,6 +4,7 @@ Built from `transformers`' Blip2VisionModel and LlamaForCausalLM and `peft`; wha
 `VLM4HOIConfig()` describes the published 7B model, `VLM4HOIConfig.tiny()` a network of some 50,000 weights for tests.
 """
 
+import logging
 from dataclasses import asdict, dataclass, field, fields, replace
 
 import torch
@@ -163,6 +164,8 @@ class VLM4HOIModule(nn.Module):
         self.llama_proj = nn.Linear(config.vision_width * config.patches_per_token, config.hidden_size)
         self.llama_model = transformers.LlamaForCausalLM(llama_config(config))
         if config.lora_rank:
+            # peft imports bitsandbytes where it is installed, which then logs what a CPU build of it lacks.
+            logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
             peft = need("peft", "vlm")
             settings = peft.LoraConfig(
                 r=config.lora_rank, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout, bias="none",
