@@ -19,7 +19,7 @@ def test_main_file():
     pre, pnr, board = scenes
     assert pre.size == (1440, 1080) and pre.image == f"Ego4D/v2/frames/{CLIP}/frame_120.jpg"
     assert [(h.side, h.box, h.contact) for h in pre.hands] == [("left", (100.5, 700.0, 300.5, 850.0), None)]
-    assert (pre.verb, pre.noun, pre.action, pre.narration) == ("cut", None, None, "cuts the carrot with the knife")
+    assert (pre.verb, pre.noun, pre.action, pre.narration) == ("cut", None, None, "#C C cuts the carrot with the knife.")
     # the right hand reaches 60 pixels beyond the right and 120 beyond the lower edge
     assert [(h.side, h.box) for h in pnr.hands] == [("left", (100.0, 700.0, 300.0, 850.0)), ("right", (1300.0, 900.0, 1440.0, 1080.0))]
     assert [(o.name, o.box, o.hands) for o in pnr.objects] == [
@@ -28,15 +28,17 @@ def test_main_file():
     assert pnr.extra["roles"] == ["object_of_change", "tool", "object_of_change"]
     assert (pnr.verb, pnr.noun, pnr.action) == ("cut", "carrot", "cut carrot")
     assert (pnr.extra["frame"], pnr.extra["video_frame"], pnr.extra["frame_type"]) == (150, 450, "pnr_frame")
-    assert pnr.extra["narration_text"] == "#C C cuts the carrot with the knife." and pnr.extra["state_transition"] == "deform"
+    assert pnr.extra["state_transition"] == "deform" and pnr.extra["actor"] == "C"
     assert pnr.exhaustive is None
     # no clip_critical_frames: 600 - clip_parent_start_frame 300; no structured verb: the free one
-    assert (board.extra["frame"], board.verb, board.noun, board.narration) == (300, "hold", "cutting board", "holds a cutting board")
+    assert (board.extra["frame"], board.verb, board.noun, board.narration) == (300, "hold", "cutting board", "#c c holds a cutting board")
 
 
 def test_other_people_and_other_frames_on_request():
     scenes = list(ego4d.read(DATA / "fho_main.json", wearer_only=False, frames=("pnr_frame",)))
-    assert [s.narration for s in scenes] == ["cuts the carrot with the knife", "A man X walks around", "holds a cutting board"]
+    assert [s.narration for s in scenes] == [
+        "#C C cuts the carrot with the knife.", "#O A man X walks around", "#c c holds a cutting board",
+    ]
     assert [s.extra["actor"] for s in scenes] == ["C", "O", "C"]
     assert list(ego4d.read(DATA / "fho_main.json", frames=("contact_frame",))) == []
     with pytest.raises(BadData, match="frames middle_frame unknown: the critical frames of Ego4D are pre_45"):

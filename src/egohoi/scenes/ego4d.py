@@ -23,7 +23,7 @@ IMAGE = "Ego4D/v2/frames/{clip_uid}/frame_{frame}.jpg"
 #: Critical frames that carry boxes, in time order.
 FRAMES = ("pre_45", "pre_30", "pre_15", "pre_frame", "contact_frame", "pnr_frame", "post_frame")
 _HANDS = {"left_hand": "left", "right_hand": "right"}
-_TAG = re.compile(r"^\s*(#\s*(?P<tag>[A-Za-z]+)\s+)?(?P<text>.*)$", re.DOTALL)
+_TAG = re.compile(r"\s*#\s*([A-Za-z]+)\b")
 
 
 def read(
@@ -37,8 +37,8 @@ def read(
     invalid and redacted annotations are left out, as are frames without boxes. Ids: "ego4d/CLIP_UID/FRAME/ACTION/pnr_frame".
 
     Contact is not labelled: hands have contact None and objects no hands. extra: clip_uid, video_uid, frame, video_frame,
-    frame_type, roles (one an object: "object_of_change", "tool", ...), narration_text (as published), state_transition.
-    An object without a noun has the name "". Narrations lose their "#C C" tag: "picks up a cup".
+    frame_type, roles (one an object: "object_of_change", "tool", ...), state_transition, actor ("C": the wearer).
+    An object without a noun has the name "". Narrations are as published: "#C C picks up a cup".
     Raises BadData, BadRecord (file, clip and action); on_error collects broken actions instead.
     """
     unknown = [f for f in frames if f not in FRAMES]
@@ -113,20 +113,20 @@ def _usable(action, wearer_only: bool) -> list:
     action = raw.mapping(action, "an action")
     if action.get("is_rejected") is True or action.get("is_invalid_annotation") is True or action.get("is_valid_action") is False:
         return []
-    if wearer_only and _narration(action.get("narration_text"))[0] not in ("C", None):
+    if wearer_only and _actor(action) not in ("C", None):
         return []
     return raw.sequence(action.get("frames"), "frames")
 
 
-def _narration(text) -> tuple[str | None, str | None]:
-    """(tag, sentence) of a narration: "#C C picks up a cup." -> ("C", "picks up a cup")."""
-    if text is None:
-        return None, None
-    found = _TAG.match(raw.text(text, "narration_text", empty=True))
-    tag, sentence = (found["tag"] or "").upper() or None, " ".join(found["text"].split()).rstrip(". ")
-    if tag == "C":
-        sentence = re.sub(r"^[Cc]\s+", "", sentence)
-    return tag, sentence or None
+def _narration(action: dict) -> str | None:
+    text = action.get("narration_text")
+    return None if text is None else raw.text(text, "narration_text", empty=True) or None
+
+
+def _actor(action: dict) -> str | None:
+    """The tag of a narration, "C" of "#C C picks up a cup"; None if it has none."""
+    found = _TAG.match(_narration(action) or "")
+    return found[1].upper() if found else None
 
 
 def plain(label) -> str:
@@ -189,20 +189,18 @@ def _scene(
             roles.append(role)
     if not hands and not objects:
         return None
-    tag, sentence = _narration(action.get("narration_text"))
     verb = plain(action.get("structured_verb")) or plain(action.get("freeform_verb")) or None
     noun = next((o.name for o, r in zip(objects, roles) if r == "object_of_change" and o.name), None)
     extra = {"clip_uid": clip_uid, "video_uid": video_uid, "frame": clip_frame, "video_frame": video_frame}
     extra |= {"frame_type": kind, "roles": roles}
-    for key in ("narration_text", "state_transition"):
-        if isinstance(action.get(key), str):
-            extra[key] = action[key]
-    if tag is not None:
-        extra["actor"] = tag
+    if isinstance(action.get("state_transition"), str):
+        extra["state_transition"] = action["state_transition"]
+    if (actor := _actor(action)) is not None:
+        extra["actor"] = actor
     return Scene(
         id=name, image=image.format(clip_uid=clip_uid, video_uid=video_uid, frame=clip_frame, video_frame=video_frame), size=size,
-        hands=hands, objects=objects, action=f"{verb} {noun}" if verb and noun else None, narration=sentence, verb=verb, noun=noun,
-        source="ego4d", extra=extra,
+        hands=hands, objects=objects, action=f"{verb} {noun}" if verb and noun else None, narration=_narration(action), verb=verb,
+        noun=noun, source="ego4d", extra=extra,
     )
 
 
