@@ -172,6 +172,10 @@ def test_cut_file_yields_what_came_before(tmp_path):
     assert str(errors[0]).startswith(f"{path}: not JSON after record 2")
 
 
+def test_tables_beside_the_annotations_are_not_read_as_such():
+    assert [s.id for s in visor.read(DATA / "visor-side")] == ["visor/P02_02/201"]
+
+
 def test_wrong_places(tmp_path):
     with pytest.raises(BadData, match="no such file or folder"):
         list(visor.read(tmp_path / "nothing"))

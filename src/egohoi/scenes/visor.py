@@ -30,6 +30,8 @@ _FREE = ("hand-not-in-contact", "glove-not-in-contact")
 _UNSEGMENTED, _UNSURE = "none-of-the-above", "inconclusive"
 _FRAME = re.compile(r"frame_(\d{1,12})")
 _MAX_POLYGONS = 1000
+#: Files that lie beside the annotations and hold none.
+_TABLES = ("frame_mapping.json", "correct.json")
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,8 @@ def read(
     image = image or (IMAGE if table is None else EPIC_IMAGE)
     raw.template(image, participant="", video="", name="", frame=1, epic_frame=1)
     for file in raw.files(path, ".json"):
+        if file != Path(path) and file.name in _TABLES:
+            continue
         canvas = size or (DENSE_SIZE if "interpolation" in file.name else SPARSE_SIZE)
         for count, row in enumerate(raw.stream(file, "video_annotations.item", on_error), 1):
             scene = raw.attempt(
