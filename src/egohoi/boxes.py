@@ -6,6 +6,7 @@ A box is `(x1, y1, x2, y2)` in pixels of the original image, x to the right, y d
 
 import math
 import re
+import reprlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +24,10 @@ def check(box, size: tuple[int, int] | None = None, where: str = "box") -> Box:
     """
     try:
         values = tuple(float(v) for v in box)
-    except (TypeError, ValueError) as error:
-        raise BadBox(f"{where}: expected four numbers x1 y1 x2 y2, got {box!r}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadBox(f"{where}: expected four numbers x1 y1 x2 y2, got {reprlib.repr(box)}") from error
     if len(values) != 4 or not all(math.isfinite(v) for v in values):
-        raise BadBox(f"{where}: expected four finite numbers x1 y1 x2 y2, got {box!r}")
+        raise BadBox(f"{where}: expected four finite numbers x1 y1 x2 y2, got {reprlib.repr(box)}")
     x1, y1, x2, y2 = values
     if not (x1 < x2 and y1 < y2):
         raise BadBox(f"{where}: needs x1 < x2 and y1 < y2, got {list(values)}")

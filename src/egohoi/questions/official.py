@@ -35,6 +35,8 @@ PLACES = ("", "EPIC_Kitchens/frames", "Ego4D/v2/frames", "frames")
 #: Longest record that is believed, in characters.
 MAX_RECORD = 16 << 20
 _CHUNK = 1 << 20
+#: One encoder for all records: `json.dumps` with options makes a new one a call.
+_dumps = json.JSONEncoder(ensure_ascii=False).encode
 _FAMILIES = {"visor": "epic", "epic-hands": "epic", "epic-narrations": "epic", "epic": "epic", "ego4d": "ego4d"}
 _QUESTIONS = (
     ("Q2", re.compile(r"what is happening", re.IGNORECASE)), ("Q3", re.compile(r"where is the object being man", re.IGNORECASE)),
@@ -161,7 +163,7 @@ def read(path, *, canvas: tuple[int, int] | None = None) -> Iterator[Example]:
             yield from _examples(row, key, name, number, canvas)
         except EgohoiError as error:
             raise BadRecord(f"{where}: {error}") from error
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise BadRecord(f"{where}: not of HOI-QA ({type(error).__name__}: {str(error)[:80]})") from error
 
 
@@ -330,11 +332,11 @@ def member(example: Example) -> str | None:
     """The example as one member of its file, JSON text without separator; None if another example writes that member."""
     role = role_of(example)
     if role == "train":
-        return json.dumps(to_train(example), ensure_ascii=False)
+        return _dumps(to_train(example))
     if role == "hoi":
-        return json.dumps(to_hoi(example), ensure_ascii=False)
+        return _dumps(to_hoi(example))
     record = to_test(example)
-    return None if record is None else f"{json.dumps(record[0], ensure_ascii=False)}: {json.dumps(record[1], ensure_ascii=False)}"
+    return None if record is None else f"{_dumps(record[0])}: {_dumps(record[1])}"
 
 
 def brackets(name: str) -> tuple[str, str]:

@@ -41,13 +41,13 @@ def read(path, *, images=None, masks: bool = True, on_error: raw.OnError = None)
 def _file(file: Path, folder: Path, with_masks: bool, on_error: raw.OnError) -> Iterator[Scene]:
     names: dict[int, str] = {}
     for row in raw.stream(file, "categories.item", on_error):
-        raw.attempt(lambda r=row: names.update({raw.integer(r["id"], "id"): raw.text(r["name"], "name")}), f"{file}: categories", on_error)
+        raw.attempt(lambda r=row: names.update(_category(raw.mapping(r, "a category"))), f"{file}: categories", on_error)
     with closing(sqlite3.connect("")) as base:  # "": a private data base in a temporary file
         base.execute("create table annotation (image integer, number integer, row text)")
         for number, row in enumerate(raw.stream(file, "annotations.item", on_error), 1):
-            image = raw.attempt(lambda r=row: _image_id(r), f"{file}: annotation {number}", on_error)
-            if image is not None:
-                base.execute("insert into annotation values (?, ?, ?)", (image, number, json.dumps(row)))
+            entry = raw.attempt(lambda r=row: (_image_id(r), json.dumps(r)), f"{file}: annotation {number}", on_error)
+            if entry is not None:
+                base.execute("insert into annotation values (?, ?, ?)", (entry[0], number, entry[1]))
         base.execute("create index place on annotation (image, number)")
         for count, picture in enumerate(raw.stream(file, "images.item", on_error), 1):
             where = f"{file}: picture {count}"
@@ -58,6 +58,10 @@ def _file(file: Path, folder: Path, with_masks: bool, on_error: raw.OnError) -> 
 
 def _image_id(row) -> int:
     return raw.integer(raw.mapping(row, "an annotation")["image_id"], "image_id", 0, 2**62)
+
+
+def _category(row: dict) -> dict[int, str]:
+    return {raw.integer(row["id"], "id"): raw.text(row["name"], "name")}
 
 
 def _scene(picture, base, names: dict[int, str], folder: Path, with_masks: bool) -> Scene:
@@ -76,7 +80,9 @@ def _scene(picture, base, names: dict[int, str], folder: Path, with_masks: bool)
         side = _side(row, names[category], where)
         (things if side is None else hands).append((row, side, names[category], where))
     index = {raw.integer(row["id"], f"{where}: id", 0, 2**62): k for k, (row, _, _, where) in enumerate(things)}
-    hand_ids = {row.get("id") for row, *_ in hands}
+    hand_ids = {raw.integer(row["id"], f"{where}: id", 0, 2**62) for row, _, _, where in hands}
+    if len(index) + len(hand_ids) < len(things) + len(hands) or hand_ids & set(index):
+        raise BadRecord("two of its annotations have one id")
     touched: list[list[str]] = [[] for _ in things]
     made = []
     for row, side, _, where in hands:

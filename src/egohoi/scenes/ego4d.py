@@ -64,13 +64,13 @@ def _layout(path: Path) -> str:
     ijson = need("ijson", "data")
     try:
         with open(path, "rb") as file:
-            for prefix, event, _ in ijson.parse(file, use_float=True):
+            for prefix, event, _ in ijson.parse(raw.Shallow(file), use_float=True):
                 if prefix in ("videos", "clips") and event == "start_array":
                     return prefix
     except OSError as error:
         raise BadData(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ijson.JSONError, ValueError, OverflowError) as error:
-        raise BadRecord(f"{path}: not JSON ({raw.short(error)}): download it again") from error
+        raise BadRecord(f"{path}: not JSON ({raw.parser_says(error)}): download it again") from error
     raise BadData(f"{path}: holds neither videos nor clips: give fho_main.json or fho_scod_train.json")
 
 

@@ -69,7 +69,7 @@ def from_json(row, where: str, folder: Path | None = None) -> Scene:
                 known[key] = str(folder / known[key])
         return Scene(hands=hands, objects=objects, extra=extra, **known)
     except EgohoiError as error:
-        raise BadRecord(f"{where}: {error}") from error
+        raise BadRecord(f"{where}: {str(error)[:500]}") from error
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise BadRecord(f"{where}: not a scene ({type(error).__name__}: {str(error)[:120]})") from error
 

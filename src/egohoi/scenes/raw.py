@@ -1,13 +1,24 @@
 """What the readers of published annotation files share: finding files, streaming large JSON, and turning every way in which a
 record can be broken into one error that names file and record."""
 
+import json
 import math
+import re
 import reprlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from egohoi.errors import BadData, BadRecord, EgohoiError, need
+
+#: Limits of what is believed of a JSON file: nesting, and bytes of one text.
+MAX_DEPTH, MAX_TEXT = 100, 1 << 20
+_TEXTS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+#: +1 for a byte that opens a list or object, -1 for one that closes it.
+_STEPS = np.zeros(256, dtype=np.int8)
+_STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
 
 #: Called with the error of a broken record, which is then left out; None: the first broken record stops the reader.
 OnError = Callable[[EgohoiError], None] | None
@@ -39,7 +50,7 @@ def stream(path: Path, prefix: str, on_error: OnError = None) -> Iterator[Any]:
     count = 0
     try:
         with open(path, "rb") as file:
-            for count, value in enumerate(ijson.items(file, prefix, use_float=True), 1):
+            for count, value in enumerate(ijson.items(Shallow(file), prefix, use_float=True), 1):
                 yield value
         if count == 0:
             raise BadData(f"{path}: holds no records at '{prefix.removesuffix('.item')}': is it the right kind of file?")
@@ -48,7 +59,54 @@ def stream(path: Path, prefix: str, on_error: OnError = None) -> Iterator[Any]:
     except OSError as error:
         report(BadData(f"{path}: cannot be read ({error.strerror or error})"), on_error)
     except (ijson.JSONError, ValueError, OverflowError, RecursionError, MemoryError) as error:
-        report(BadRecord(f"{path}: not JSON after record {count} ({short(error)}): download it again"), on_error)
+        report(BadRecord(f"{path}: not JSON after record {count} ({parser_says(error)}): download it again"), on_error)
+
+
+class Shallow:
+    """A JSON file that may be nested MAX_DEPTH deep and hold texts of MAX_TEXT bytes: ijson's memory grows with the square of depth.
+
+    `read` raises ValueError where the file goes beyond that.
+    """
+
+    def __init__(self, file):
+        self._file, self._depth, self._open = file, 0, b""
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        if data:
+            self._scan(data)
+        return data
+
+    def _scan(self, data: bytes) -> None:
+        rest = _TEXTS.sub(b"", self._open + data)
+        # What is left of a text that goes on in the next chunk starts with its quote.
+        quote = rest.find(b'"')
+        self._open, rest = (rest[quote:], rest[:quote]) if quote >= 0 else (b"", rest)
+        if len(self._open) > MAX_TEXT:
+            raise ValueError(f"a text of more than {MAX_TEXT} bytes")
+        if rest:
+            steps = _STEPS[np.frombuffer(rest, dtype=np.uint8)]
+            levels = self._depth + np.cumsum(steps, dtype=np.int64)
+            self._depth = int(levels[-1])
+            if levels.max() > MAX_DEPTH:
+                raise ValueError(f"nested more than {MAX_DEPTH} deep")
+
+
+def parser_says(error: BaseException) -> str:
+    """What a JSON parser complains about, without the excerpt of the file that ijson's yajl adds in further lines."""
+    said = error.args[0] if error.args else ""
+    said = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+    return short(ValueError(said.split("\n")[0]))
+
+
+def load(path) -> Any:
+    """The one JSON value of a small file. Raises BadData (no such file), BadRecord (not JSON)."""
+    try:
+        return json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise BadData(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:
+        raise BadRecord(f"{path}: not JSON ({parser_says(error)})") from error
 
 
 def report(error: EgohoiError, on_error: OnError) -> None:
@@ -66,7 +124,7 @@ def attempt(make: Callable[[], Any], where: str, on_error: OnError = None) -> An
     try:
         return make()
     except EgohoiError as error:
-        report(BadRecord(f"{where}: {error}"), on_error)
+        report(BadRecord(f"{where}: {str(error)[:500]}"), on_error)
     except KeyError as error:
         report(BadRecord(f"{where}: lacks {short(error)}"), on_error)
     except (TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError, MemoryError) as error:

@@ -4,7 +4,6 @@ Source: repositories epic-kitchens/VISOR-VIS (the format and its fields), epic-k
 wrong in the published files and how it is put right; worn gloves count as hands).
 """
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from egohoi import boxes, masks
-from egohoi.errors import BadData, BadRecord
+from egohoi.errors import BadRecord
 from egohoi.records import Hand, Object, Scene
 from egohoi.scenes import epic_narrations, raw
 
@@ -68,7 +67,7 @@ def frame_mapping(path) -> FrameMapping:
 
     Raises BadData (no such file), BadRecord (file, video and entry).
     """
-    data = _json(path)
+    data = raw.load(path)
     videos = {}
     for video, entries in raw.mapping(data, f"{path}: the frame mapping").items():
         pairs = raw.mapping(entries, f"{path}: the frames of {raw.short(video)}")
@@ -81,20 +80,11 @@ def corrections(path) -> dict[str, dict[str, str]]:
 
     Raises BadData (no such file), BadRecord (not of that form).
     """
-    data = raw.mapping(_json(path), f"{path}: the corrections")
+    data = raw.mapping(raw.load(path), f"{path}: the corrections")
     for name, hands in data.items():
         for hand, target in raw.mapping(hands, f"{path}: {raw.short(name)}").items():
             raw.text(target, f"{path}: {raw.short(name)}: {raw.short(hand)}")
     return data
-
-
-def _json(path):
-    try:
-        return json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise BadData(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, RecursionError) as error:
-        raise BadRecord(f"{path}: not JSON ({raw.short(error)})") from error
 
 
 def _frame(name, where: str) -> int:
