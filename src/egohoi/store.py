@@ -42,12 +42,12 @@ def schema():
 def table(examples: Sequence[Example]):
     """An Arrow table of examples, one row each."""
     pa = need("pyarrow", "data")
-    dumps = json.dumps
+    dumps = json.JSONEncoder(ensure_ascii=False).encode  # one for all rows: `json.dumps` with options makes one a call
     columns = [
         [e.id for e in examples], [e.image for e in examples], [e.size[0] for e in examples], [e.size[1] for e in examples],
         _conversations(examples), [e.type for e in examples], [e.source for e in examples], [e.codec for e in examples],
-        [dumps(e.targets, ensure_ascii=False) if e.targets else "[]" for e in examples],
-        [dumps(e.extra, ensure_ascii=False) if e.extra else "{}" for e in examples],
+        [dumps(e.targets) if e.targets else "[]" for e in examples],
+        [dumps(e.extra) if e.extra else "{}" for e in examples],
     ]
     fields = schema()
     arrays = [c if isinstance(c, pa.Array) else pa.array(c, type=f.type) for c, f in zip(columns, fields)]
