@@ -137,6 +137,8 @@ def _swap_linears(module: VLM4HOIModule, precision: str, device: torch.device) -
     for name, layer in list(module.llama_model.model.layers.named_modules(prefix="llama_model.model.layers")):
         if type(layer) is not nn.Linear or ".lora_" in name:
             continue
+        if precision == "int4" and layer.in_features % 64:
+            continue  # nf4 scales blocks of 64 weights of a row; layers of tiny models have no such rows
         sizes = (layer.in_features, layer.out_features)
         if precision == "int8":
             # Threshold of LLM.int8 (arXiv 2208.07339): columns with larger activations are multiplied in 16 bits.
@@ -176,7 +178,7 @@ def weight_bytes(config: VLM4HOIConfig, precision: str) -> int:
         count = 1
         for side in shape:
             count *= side
-        if precision in ("int8", "int4") and is_quantized(name):
+        if is_quantized(name) and (precision == "int8" or (precision == "int4" and shape[1] % 64 == 0)):
             total += count + 4 * shape[0] if precision == "int8" else count // 2 + 4 * -(-count // 64)
         else:
             total += count * wide

@@ -306,15 +306,18 @@ class VLM4HOIModule(nn.Module):
         """
         if image_features is None and pixel_values is not None:
             image_features = self.encode_image(pixel_values)
+        return self.generate_from(self.embed(input_ids, image_features), attention_mask, max_new_tokens=max_new_tokens, **options)
+
+    @torch.inference_mode()
+    def generate_from(self, embeddings: torch.Tensor, attention_mask: torch.Tensor, *, max_new_tokens: int | None = None, **options):
+        """`generate` for embeddings [B, L, D] that are made already; with `past_key_values`, those of the first tokens."""
         eos = self.config.llama.get("eos_token_id", 2)
         settings = {
             "max_new_tokens": max_new_tokens or self.config.max_new_tokens, "do_sample": False, "num_beams": 1,
             # The reference asks for min_length=1 on an empty prefix: the first new token is never the end symbol.
             "min_new_tokens": 1, "eos_token_id": eos, "pad_token_id": eos[0] if isinstance(eos, list) else eos, "use_cache": True,
         }
-        return self.llama_model.generate(
-            inputs_embeds=self.embed(input_ids, image_features), attention_mask=attention_mask, **{**settings, **options}
-        )
+        return self.llama_model.generate(inputs_embeds=embeddings, attention_mask=attention_mask, **{**settings, **options})
 
 
 def answer_loss(logits: torch.Tensor, labels: torch.Tensor, reduction: str = "mean") -> torch.Tensor:

@@ -85,6 +85,11 @@ class VLM4HOIProcessor:
         """Ids of `<s>[INST] <Img>IMAGE</Img> {question} [/INST]`, the question exactly as typed."""
         return self.prefix() + self.question(question, history)
 
+    def is_byte(self, number: int) -> bool:
+        """Whether a token is one raw byte (`<0x0A>`), a part of a character that the vocabulary lacks."""
+        token = self.tokenizer.convert_ids_to_tokens(int(number))
+        return isinstance(token, str) and len(token) == 6 and token.startswith("<0x")
+
     def answer(self, ids: Sequence[int] | torch.Tensor) -> str:
         """Text of new token ids: up to the end symbol, after the last `[/INST]`, stripped."""
         ids = [int(i) for i in ids]
@@ -163,10 +168,16 @@ def load_tokenizer(folder: str | Path):
     folder = Path(folder)
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
         raise BadWeights(f"{folder}: no tokenizer.json or tokenizer.model: this is no Hugging Face Llama folder")
+    transformers = need("transformers", "vlm")
+    logger = transformers.utils.logging
+    level = logger.get_verbosity()
     try:
-        tokenizer = need("transformers", "vlm").AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        logger.set_verbosity_error()  # it warns that it knows no model of our type, and a tokenizer needs none
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # the library raises many kinds for damaged files
         raise BadWeights(f"{folder}: the tokenizer cannot be read ({type(error).__name__}: {str(error)[:120]})") from error
+    finally:
+        logger.set_verbosity(level)
     try:
         _token_id(tokenizer, PAD)
     except BadWeights as error:
