@@ -1,0 +1,198 @@
+"""Training of the embedded model: stage `vision` (encoder and dense heads), then stage `language` (on frozen vision).
+
+Both stages are seeded, write checkpoints atomically and resume: a run that was stopped goes on at the last checkpoint and
+sees the same items in the same order.
+"""
+
+import json
+import math
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+from egohoi.errors import BadConfig, BadData
+
+DEFAULTS = {
+    "recipe": "nano",
+    "out": "runs/nano",
+    "seed": 0,
+    "threads": 0,
+    "vision": {
+        "train": [], "validation": None, "imagenet": None, "start": None, "steps": 3000, "batch": 16, "rate": 1.2e-3,
+        "encoder_rate": 0.25, "warmup": 100, "decay": 0.01, "average": 0.998, "frozen_blocks": 3, "nouns": 8, "save_every": 200, "log_every": 20,
+        "workers": 1,
+    },
+    "language": {},
+}  # fmt: skip
+
+
+def merge(defaults: dict, given: dict, where: str = "") -> dict:
+    """`given` over `defaults`; an unknown key is a BadConfig that names it."""
+    out = dict(defaults)
+    for key, value in given.items():
+        if key not in defaults:
+            raise BadConfig(f"configuration: unknown key '{where}{key}'; known: {', '.join(defaults)}")
+        both = isinstance(defaults[key], dict) and isinstance(value, dict) and defaults[key]
+        out[key] = merge(defaults[key], value, f"{where}{key}.") if both else value
+    return out
+
+
+def read_all(folders) -> list:
+    """Scenes of all folders, in order. Raises BadData if there are none."""
+    from egohoi.scenes import jsonl
+
+    scenes = [scene for folder in folders for scene in jsonl.read(folder)]
+    if not scenes:
+        raise BadData(f"no scenes in {', '.join(map(str, folders))}: `egohoi synth` renders some")
+    return scenes
+
+
+def noun_list(scenes, least: int) -> list[str]:
+    """Names of objects that occur at least `least` times, sorted."""
+    counts = Counter(obj.name for scene in scenes for obj in scene.objects)
+    return sorted(name for name, count in counts.items() if count >= least)
+
+
+class Order:
+    """Endless, seeded order of items: `keys(step)` are the (epoch, index) pairs of that step's batch."""
+
+    def __init__(self, count: int, batch: int, seed: int):
+        self.count, self.batch, self.seed = count, batch, seed
+        self._cache = (-1, None)
+
+    def _permutation(self, epoch: int):
+        import numpy as np
+
+        if self._cache[0] != epoch:
+            self._cache = (epoch, np.random.default_rng((self.seed, epoch)).permutation(self.count))
+        return self._cache[1]
+
+    def keys(self, step: int) -> list[tuple[int, int]]:
+        first = step * self.batch
+        return [((n // self.count), int(self._permutation(n // self.count)[n % self.count])) for n in range(first, first + self.batch)]
+
+
+class Batches:
+    """Batch sampler from `first` to `last` step."""
+
+    def __init__(self, order: Order, first: int, last: int):
+        self.order, self.first, self.last = order, first, last
+
+    def __iter__(self):
+        return (self.order.keys(step) for step in range(self.first, self.last))
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+
+def rate_at(step: int, steps: int, warmup: int) -> float:
+    """Factor of the learning rate: linear warm-up, then cosine to 1 % of it."""
+    if step < warmup:
+        return (step + 1) / warmup
+    part = (step - warmup) / max(1, steps - warmup)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, part)))
+
+
+def save(path: Path, state: dict) -> None:
+    """Write a checkpoint atomically."""
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
+def train_vision(config: dict) -> Path:
+    """Stage 1. Returns the path of the averaged detector weights (safetensors)."""
+    import torch
+    from safetensors.torch import save_file
+
+    from egohoi.models.nano.data import SceneSet, collate
+    from egohoi.models.nano.detector import Detector
+    from egohoi.models.nano.encoder import load_imagenet
+    from egohoi.models.nano.losses import WEIGHTS, losses
+
+    c, out, seed = config["vision"], Path(config["out"]), config["seed"]
+    torch.manual_seed(seed)
+    if config["threads"]:
+        torch.set_num_threads(config["threads"])
+    scenes = read_all(c["train"])
+    nouns = noun_list(scenes, c["nouns"])
+    out.mkdir(parents=True, exist_ok=True)
+    listed = out / "nouns.json"
+    if listed.exists():  # a resumed run keeps its nouns, whatever data has been added
+        nouns = json.loads(listed.read_text())
+    listed.write_text(json.dumps(nouns))
+    model = Detector(len(nouns), c["frozen_blocks"])
+    if c["imagenet"]:
+        load_imagenet(model.encoder, torch.load(c["imagenet"], weights_only=True, map_location="cpu"))
+    if c["start"]:
+        from safetensors.torch import load_file
+
+        model.load_state_dict(load_file(c["start"]))
+    model = model.to(memory_format=torch.channels_last)
+    frozen = [model.encoder.stem, *model.encoder.blocks[: c["frozen_blocks"]]]
+    for part in frozen:
+        part.requires_grad_(False)
+    encoder = [p for p in model.encoder.parameters() if p.requires_grad]
+    rest = [p for n, p in model.named_parameters() if not n.startswith("encoder.")]
+    optimizer = torch.optim.AdamW(
+        [{"params": encoder, "lr": c["rate"] * c["encoder_rate"], "base": c["rate"] * c["encoder_rate"]},
+         {"params": rest, "lr": c["rate"], "base": c["rate"]}], weight_decay=c["decay"],
+    )  # fmt: skip
+    average = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    checkpoint, first = out / "vision.pt", 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        average, first = state["average"], state["step"]
+    order = Order(len(scenes), c["batch"], seed)
+    loader = torch.utils.data.DataLoader(
+        SceneSet(scenes, {n: k for k, n in enumerate(nouns)}, seed), batch_sampler=Batches(order, first, c["steps"]), collate_fn=collate, num_workers=c["workers"],
+        prefetch_factor=3 if c["workers"] else None,
+    )  # fmt: skip
+    log, sums, began, seen = open(out / "vision.jsonl", "a"), {}, time.time(), 0
+    print(f"vision: {len(scenes)} scenes, steps {first}..{c['steps']}", flush=True)
+    model.train()
+    for step, batch in enumerate(loader, first):
+        factor = rate_at(step, c["steps"], c["warmup"])
+        for group in optimizer.param_groups:
+            group["lr"] = group["base"] * factor
+        maps = model(batch["pixels"].contiguous(memory_format=torch.channels_last))
+        terms = losses(model, maps, batch)
+        total = sum(WEIGHTS[k] * v for k, v in terms.items())
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_([*encoder, *rest], 10.0)
+        if torch.isfinite(norm):
+            optimizer.step()
+        keep = min(c["average"], (1 + step) / (10 + step))
+        with torch.no_grad():
+            for k, v in model.state_dict().items():
+                average[k].lerp_(v, 1 - keep)
+        seen += len(batch["pixels"])
+        for k, v in {**terms, "total": total}.items():
+            sums[k] = sums.get(k, 0.0) + float(v.detach())
+        if (step + 1) % c["log_every"] == 0:
+            mean = {k: round(v / c["log_every"], 4) for k, v in sums.items()}
+            speed = seen / (time.time() - began)
+            left = (c["steps"] - step - 1) * c["batch"] / speed
+            log.write(json.dumps({"step": step + 1, **mean, "images_per_second": round(speed, 2)}) + "\n")
+            log.flush()
+            print(f"step {step + 1}/{c['steps']} {mean} {speed:.1f} images/s, {left / 60:.0f} min left", flush=True)
+            sums = {}
+        if (step + 1) % c["save_every"] == 0 or step + 1 == c["steps"]:
+            save(checkpoint, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average, "step": step + 1})
+            part = out / "detector.safetensors.part"
+            save_file({k: v.contiguous().clone() for k, v in average.items()}, part)
+            os.replace(part, out / "detector.safetensors")
+    return out / "detector.safetensors"
+
+
+def run(given: dict) -> None:
+    """Train by a configuration (see configs/nano.yaml): both stages, or the one named in `stage`. Raises BadConfig, BadData."""
+    config = merge(DEFAULTS, given)
+    train_vision(config)
