@@ -12,17 +12,22 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from egohoi.errors import BadConfig
+from egohoi.errors import BadConfig, EgohoiError
 from egohoi.scenes import jsonl
 
 BLOCK = 25
 RENDERERS = ("gl", "cycles")
 SPLITS = ("train", "test", "all")
+
+
+class WorkerDied(EgohoiError):
+    """Rendering processes were killed repeatedly, most often for memory."""
 
 
 @dataclass(frozen=True)
@@ -171,11 +176,21 @@ def run(folder: Path, count: int, settings: Settings, workers: int | None = None
     todo = missing_blocks(folder, count)
     done = count - sum(min(BLOCK, count - n * BLOCK) for n in todo)
     progress(done, count)
-    for finished, made in enumerate(_made(todo, folder, count, settings, workers, maker, assets_folder), 1):
-        done += made
-        progress(done, count)
-        if finished % 20 == 0:
-            merge(folder, count)
+    deaths = 0
+    while todo:
+        try:
+            for finished, made in enumerate(_made(todo, folder, count, settings, workers, maker, assets_folder), 1):
+                done += made
+                progress(done, count)
+                if finished % 20 == 0:
+                    merge(folder, count)
+            break
+        except BrokenProcessPool as error:
+            deaths += 1
+            if deaths > 3:
+                raise WorkerDied(f"the renderer's processes die again and again (memory full?): {done} of {count} scenes are in {folder}; "
+                                 "run the same command with fewer --workers to go on") from error
+            todo = missing_blocks(folder, count)
     return merge(folder, count)
 
 
@@ -188,12 +203,13 @@ def _made(todo: list[int], folder: Path, count: int, settings: Settings, workers
     if not todo:
         return
     # One thread per process: the processes fill the cores. The variables are read when the children start.
+    # A process is renewed now and then, which bounds what drivers and caches can pile up.
     names = ("LP_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     before = {n: os.environ.get(n) for n in names}
     os.environ.update({n: "1" for n in names})
     try:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(todo)), context, _begin, (settings, assets_folder)) as pool:
+        with ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(todo)), context, _begin, (settings, assets_folder), max_tasks_per_child=100) as pool:
             waiting = iter(todo)
             running = {pool.submit(_block, n, count, str(folder)) for n in itertools.islice(waiting, 2 * (workers or os.cpu_count() or 1))}
             try:

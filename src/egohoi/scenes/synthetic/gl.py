@@ -138,18 +138,21 @@ class Renderer:
 
     def _target(self, size):
         if size not in self.targets:
-            if len(self.targets) > 6:
-                for old in self.targets.values():
-                    for item in old:
+            if len(self.targets) > 12:
+                for items in self.targets.values():
+                    for item in items:
                         item.release()
                 self.targets.clear()
             context = self.context
             samples = min(4, context.max_samples)
-            many = context.framebuffer([context.renderbuffer(size, 4, samples=samples, dtype="f2")], context.depth_renderbuffer(size, samples=samples))
+            buffers = (context.renderbuffer(size, 4, samples=samples, dtype="f2"), context.depth_renderbuffer(size, samples=samples),
+                       context.depth_renderbuffer(size))
             colour = context.texture(size, 4, dtype="f2")
             labels = context.texture(size, 2, dtype="f4")
-            self.targets[size] = (many, context.framebuffer([colour]), context.framebuffer([labels], context.depth_renderbuffer(size)), colour, labels)
-        return self.targets[size]
+            # A framebuffer does not own its attachments: they are kept here so that they can be released with it.
+            self.targets[size] = (context.framebuffer([buffers[0]], buffers[1]), context.framebuffer([colour]),
+                                  context.framebuffer([labels], buffers[2]), colour, labels, *buffers)
+        return self.targets[size][:5]
 
     def _image(self, name):
         if name not in self.images:
