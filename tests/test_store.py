@@ -50,9 +50,10 @@ def test_what_is_written_is_read(tmp_path):
             opened[wrong]
 
 
-def test_a_store_travels_to_other_processes(tmp_path):
+@pytest.mark.parametrize("memory_map", [False, True])
+def test_a_store_travels_to_other_processes(tmp_path, memory_map):
     store.write(tmp_path, make(50))
-    opened = store.Store(tmp_path)
+    opened = store.Store(tmp_path, memory_map=memory_map)
     assert opened[7].id == "e000007"
     copy = pickle.loads(pickle.dumps(opened))
     assert copy[7] == opened[7] and len(copy) == 50

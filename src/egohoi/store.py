@@ -1,4 +1,4 @@
-"""Examples on disk: Parquet shards, memory-mapped, with random access that never reads more than a small group of rows.
+"""Examples on disk: Parquet shards with random access that never reads more than a small group of rows.
 
 A store is a folder of `*.parquet` shards in the order of their names (a single file is a store too), with an optional
 `index.json` that holds the rows of each shard, so that opening touches no shard. `datasets.load_dataset("parquet", ...)`
@@ -216,10 +216,10 @@ def _rows(path: Path) -> int:
     return _parquet(path).metadata.num_rows
 
 
-def _parquet(path: Path):
+def _parquet(path: Path, memory_map: bool = False):
     parquet, pa = need("pyarrow.parquet", "data"), need("pyarrow", "data")
     try:
-        return parquet.ParquetFile(path, memory_map=True)
+        return parquet.ParquetFile(path, memory_map=memory_map)
     except (pa.ArrowException, OSError) as error:
         raise BadData(f"{path}: not a whole Parquet file ({str(error).splitlines()[0][:100]}): write it again") from error
 
@@ -227,12 +227,14 @@ def _parquet(path: Path):
 class Store(Sequence):
     """A store, opened for reading: a sequence of Examples. Safe to hand to other processes (each opens its own files).
 
-    data: folder of shards, or one shard. Nothing but `index.json` is read until the first item is drawn.
+    data: folder of shards, or one shard. memory_map: map the shards instead of reading the groups out of them; as groups are
+    compressed it saves no copy, and pages that were touched count as memory of the process until the system takes them back.
+    Nothing but `index.json` is read until the first item is drawn.
     Raises BadData (nothing there, a broken shard), BadRecord (a row that is no example).
     """
 
-    def __init__(self, data):
-        self.path = Path(data)
+    def __init__(self, data, *, memory_map: bool = False):
+        self.path, self._map = Path(data), memory_map
         if self.path.is_file():
             self._shards, rows = [self.path], [_rows(self.path)]
         else:
@@ -254,7 +256,7 @@ class Store(Sequence):
         self._groups: OrderedDict[tuple[int, int], tuple] = OrderedDict()
 
     def __getstate__(self) -> dict:
-        return {"path": self.path, "_shards": self._shards, "_ends": self._ends}
+        return {"path": self.path, "_map": self._map, "_shards": self._shards, "_ends": self._ends}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
@@ -314,7 +316,7 @@ class Store(Sequence):
             path = self._shards[shard]
             if not path.is_file():
                 raise BadData(f"{path}: is missing, though {INDEX} names it: copy the whole folder again")
-            file = _parquet(path)
+            file = _parquet(path, self._map)
             missing = [c for c in _COLUMNS if c not in file.schema_arrow.names]
             if missing:
                 raise BadData(f"{path}: no column '{missing[0]}': not a shard of examples")
