@@ -10,7 +10,8 @@ SIZE = (1920, 1080)
 @pytest.mark.parametrize(("text", "box", "task"), [
     ("Where is the left hand?", None, "refer"), ("[refer] Where are the hands of the person?", None, "refer"),
     ("Locate the object being manipulated by the right hand", None, "refer"), ("Which hand has the knife?", None, "refer"),
-    ("{<0><24><25><100>}", None, "identify"), ("What is this? {<0><24><25><100>}", None, "identify"), ("", (1, 2, 3, 4), "identify"),
+    ("{<0><24><25><100>}", None, "identify"), ("What is this? {<0><24><25><100>}", None, "identify"),
+    ("", (1, 2, 3, 4), "identify"),
     ("What is the person holding in their right hand?", None, "answer"), ("What hand is holding the cup?", None, "answer"),
     ("What is happening in the photo?", None, "analyze"), ("Describe the ongoing action in this image.", None, "analyze"),
     ("What is the person doing?", None, "analyze"),
@@ -24,7 +25,8 @@ def test_task_by_wording(text, box, task):
     ("Where is the left hand?", "left hand"), ("Where is the right hand of the person?", "right hand"),
     ("Where is the cutting board", "cutting board"),
     ("Where are the hands of the person?", "hand"), ("Where is the object being manipulated by the right hand?", "object"),
-    ("Which hand has the knife?", "hand"), ("Where is the cup in this image?", "cup"), ("Locate a red pan.", "red pan"), ("hm", "object"),
+    ("Which hand has the knife?", "hand"), ("Where is the cup in this image?", "cup"), ("Locate a red pan.", "red pan"),
+    ("hm", "object"),
 ])
 def test_name_of_what_is_asked_for(question, name):
     assert asked_name(question) == name

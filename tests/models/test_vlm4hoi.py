@@ -56,7 +56,11 @@ def test_batch_order_and_cache_do_not_change_answers(model):
 def test_a_picture_is_encoded_once(model, monkeypatch):
     calls = []
     encode = type(model.module).encode_image
-    counted = lambda self, pixels: calls.append(len(pixels)) or encode(self, pixels)  # noqa: E731
+
+    def counted(self, pixels):
+        calls.append(len(pixels))
+        return encode(self, pixels)
+
     monkeypatch.setattr(type(model.module), "encode_image", counted)
     fresh = VLM4HOI(model.module, model.processor)
     fresh.ask_many([(picture(7), "a"), (picture(8), "b"), (picture(7), "c")], SHORT)

@@ -58,7 +58,7 @@ def stream(work: Callable[[Callable[[str], None], Callable[[], bool]], Any]) -> 
     def run() -> None:
         try:
             outcome["value"] = work(pieces.put, gone.is_set)
-        except BaseException as error:  # handed to the reader, whatever it is
+        except BaseException as error:  # noqa: BLE001 - handed to the reader, whatever it is
             outcome["error"] = error
         finally:
             pieces.put(_DONE)

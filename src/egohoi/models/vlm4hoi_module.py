@@ -309,7 +309,9 @@ class VLM4HOIModule(nn.Module):
         return self.generate_from(self.embed(input_ids, image_features), attention_mask, max_new_tokens=max_new_tokens, **options)
 
     @torch.inference_mode()
-    def generate_from(self, embeddings: torch.Tensor, attention_mask: torch.Tensor, *, max_new_tokens: int | None = None, **options):
+    def generate_from(
+        self, embeddings: torch.Tensor, attention_mask: torch.Tensor, *, max_new_tokens: int | None = None, **options
+    ):
         """`generate` for embeddings [B, L, D] that are made already; with `past_key_values`, those of the first tokens."""
         eos = self.config.llama.get("eos_token_id", 2)
         settings = {

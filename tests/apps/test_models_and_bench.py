@@ -1,0 +1,32 @@
+import json
+
+import pytest
+
+from egohoi.apps.cli import main
+
+
+def test_models_says_what_fits(capsys):
+    assert main(["models", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    rows = {row["precision"]: row for row in shown["models"] if row["model"].startswith("vlm4hoi")}
+    assert rows["float16"]["weights"] == 15_564_152_832 and rows["int8"]["weights"] < 9.2e9
+    free = {place["device"]: place["free"] for place in shown["machine"]}
+    assert all(row["fits"]["cpu"] == (row["needed"] * 1.1 < free["cpu"]) for row in rows.values())
+    assert main(["models"]) == 0
+    assert "15.56 GB" in capsys.readouterr().out
+
+
+def test_bench_times_a_model(tmp_path, capsys):
+    pytest.importorskip("transformers")
+    from egohoi.models.vlm4hoi_folder import save_pretrained
+    from egohoi.models.vlm4hoi_module import tiny_model
+    from egohoi.models.vlm4hoi_processor import tiny_processor
+
+    module = tiny_model()
+    save_pretrained(module, tiny_processor(module.config), tmp_path / "m")
+    arguments = ["bench", "--model", f"vlm4hoi:{tmp_path / 'm'}", "--repeat", "1", "--max-new-tokens", "2", "--device", "cpu"]
+    assert main([*arguments, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["seconds"]["new picture"] > 0 and shown["peak_bytes"] > 1e8 and shown["pictures"] == 1
+    assert main([*arguments, "--precision", "int3"]) == 2
+    assert "precision must be one of" in capsys.readouterr().err
