@@ -107,7 +107,7 @@ def measure(what: str, folder: Path, count: int, draws: int) -> dict:
                 pass
         first, items = time.perf_counter(), []
     else:
-        import pyarrow.parquet as parquet
+        from pyarrow import parquet
 
         before, start = memory()[0], time.perf_counter()
         json.loads((folder / "store/index.json").read_text())
