@@ -136,23 +136,24 @@ class Renderer:
         self.uploaded: OrderedDict = OrderedDict()
         self.images: OrderedDict = OrderedDict()
 
-    def _target(self, size):
-        if size not in self.targets:
-            if len(self.targets) > 12:
+    def _target(self, size, smooth: bool):
+        key = (size, smooth)
+        if key not in self.targets:
+            if len(self.targets) > 24:
                 for items in self.targets.values():
                     for item in items:
                         item.release()
                 self.targets.clear()
             context = self.context
-            samples = min(4, context.max_samples)
+            samples = min(4, context.max_samples) if smooth else 0
             buffers = (context.renderbuffer(size, 4, samples=samples, dtype="f2"), context.depth_renderbuffer(size, samples=samples),
                        context.depth_renderbuffer(size))
             colour = context.texture(size, 4, dtype="f2")
             labels = context.texture(size, 2, dtype="f4")
             # A framebuffer does not own its attachments: they are kept here so that they can be released with it.
-            self.targets[size] = (context.framebuffer([buffers[0]], buffers[1]), context.framebuffer([colour]),
+            self.targets[key] = (context.framebuffer([buffers[0]], buffers[1]), context.framebuffer([colour]),
                                   context.framebuffer([labels], buffers[2]), colour, labels, *buffers)
-        return self.targets[size][:5]
+        return self.targets[key][:5]
 
     def _image(self, name):
         if name not in self.images:
@@ -190,7 +191,7 @@ class Renderer:
         """Draws the scene at its camera's size."""
         moderngl, context, camera, light = self.moderngl, self.context, scene.camera, scene.light
         size = camera.size
-        many, single, label_target, colour, labels = self._target(size)
+        many, single, label_target, colour, labels = self._target(size, not scene.look.hides_steps())
         drawn = [(part, self._arrays(part)) for part in scene.parts]
         context.enable(moderngl.DEPTH_TEST)
         context.disable(moderngl.BLEND)

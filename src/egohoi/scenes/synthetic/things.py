@@ -87,7 +87,8 @@ def bar(origin, axis, slide=0.0, approach=None, swing=np.pi) -> Site:
     axis = np.asarray(axis, float)
     if approach is None:
         approach = np.cross(axis, Y if abs(axis[1]) < 0.8 else X)
-    return Site("wrap", np.asarray(origin, float), axis, np.asarray(approach, float), swing, slide)
+    approach = np.asarray(approach, float)
+    return Site("wrap", np.asarray(origin, float), axis, approach / np.linalg.norm(approach), swing, slide)
 
 
 def rim(origin, thin, outward, kind="edge", swing=0.35) -> Site:
