@@ -163,7 +163,7 @@ class FreeQuestions:
         for k, thing in enumerate(things):
             if k:
                 out.append(" and ")
-            out += [self.name(thing) + (" " if mark == "box" else ""), (mark, thing)]
+            out += [self.name(thing), (mark, thing)]
         return out
 
     def wearers(self) -> list[int]:

@@ -23,7 +23,10 @@ DEFAULTS = {
         "encoder_rate": 0.25, "warmup": 100, "decay": 0.01, "average": 0.998, "frozen_blocks": 3, "nouns": 8, "save_every": 200, "log_every": 20,
         "workers": 1,
     },
-    "language": {},
+    "language": {
+        "train": [], "gguf": None, "merges": 16000, "word_size": 256, "width": 256, "layers": 4, "heads": 8, "steps": 1500, "batch": 48,
+        "rate": 1.5e-3, "warmup": 50, "decay": 0.05, "minutes": 0.0, "save_every": 200, "log_every": 25,
+    },
 }  # fmt: skip
 
 
@@ -192,7 +195,89 @@ def train_vision(config: dict) -> Path:
     return out / "detector.safetensors"
 
 
+def train_language(config: dict) -> None:
+    """Stage 2, on the frozen detector of stage 1: proposals of every scene (and its mirror image) are computed once, then the
+    language model learns from freely worded questions about them. Writes the whole nano folder to `out`/model.
+
+    minutes: if above 0, the steps are cut so that the stage ends in about that time (the schedule follows).
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+    from torch.nn import functional as F
+
+    from egohoi.models.nano import text
+    from egohoi.models.nano.detector import Detector
+    from egohoi.models.nano.language import Language, LanguageConfig
+    from egohoi.training import nano_language as data
+
+    c, out, seed = config["language"], Path(config["out"]), config["seed"]
+    torch.manual_seed(seed)
+    if config["threads"]:
+        torch.set_num_threads(config["threads"])
+    nouns = json.loads((out / "nouns.json").read_text())
+    detector = Detector(len(nouns))
+    detector.load_state_dict(load_file(out / "detector.safetensors"))
+    tokenizer, table = text.from_gguf(c["gguf"], c["merges"])
+    views = data.views(read_all(c["train"]), detector.eval(), out / "views.pt")
+    words = data.answer_words(tokenizer, [v.scene for v in views], nouns, seed)
+    sizes = LanguageConfig(len(table), c["word_size"], len(nouns), tuple(words), c["width"], c["layers"], c["heads"])
+    model = Language(sizes)
+    model.words.copy_(torch.from_numpy(text.reduce(table, c["word_size"])))
+    decay = [p for p in model.parameters() if p.dim() > 1]
+    plain = [p for p in model.parameters() if p.dim() <= 1]
+    optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": c["decay"]}, {"params": plain, "weight_decay": 0.0}], lr=c["rate"], betas=(0.9, 0.98))
+    checkpoint, first = out / "language.pt", 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = state["step"]
+    maker = data.Maker(views, tokenizer, nouns, words, seed)
+    log, steps, sums, began, count = open(out / "language.jsonl", "a"), c["steps"], [0.0, 0.0, 0.0], time.time(), 0
+    step = first
+    while step < steps:
+        batch = maker.batch(step, c["batch"])
+        for group in optimizer.param_groups:
+            group["lr"] = c["rate"] * rate_at(step, steps, c["warmup"])
+        embedded = model.embed_proposals(batch["facts"], batch["seen"], batch["nouns"])
+        logits = model(embedded, batch["present"], batch["question"], batch["question_mask"], batch["answer"][:, :-1])
+        wanted = batch["answer"][:, 1:].masked_fill(batch["answer"][:, 1:] == 0, -100)
+        loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=-100)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        known = wanted != -100
+        right = (logits.argmax(-1) == wanted) | ~known
+        sums[0] += float(loss.detach())
+        sums[1] += float(right[:, 1].float().mean())
+        sums[2] += float(right.all(1).float().mean())
+        step, count = step + 1, count + 1
+        if c["minutes"] and count == 20:
+            steps = min(steps, first + max(50, int(c["minutes"] * 60 / ((time.time() - began) / count))))
+        if step % c["log_every"] == 0 or step == steps:
+            n = (step - 1) % c["log_every"] + 1
+            row = {"step": step, "loss": sums[0] / n, "decision": sums[1] / n, "whole_answer": sums[2] / n, "samples_per_second": count * c["batch"] / (time.time() - began)}
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+            print(f"step {step}/{steps} " + " ".join(f"{k} {v:.3f}" for k, v in row.items() if k != "step"), flush=True)
+            sums = [0.0, 0.0, 0.0]
+        if step % c["save_every"] == 0 or step == steps:
+            save(checkpoint, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step})
+    folder = out / "model"
+    folder.mkdir(parents=True, exist_ok=True)
+    half = {k: v.to(torch.float16).contiguous() for k, v in model.state_dict().items()}
+    save_file(half, folder / "language.safetensors")
+    save_file({k: v.to(torch.float16).contiguous() for k, v in detector.state_dict().items()}, folder / "detector.safetensors")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps({"nouns": nouns, "language": {**sizes.to_json(), "outputs": list(words)}}))
+    print(f"model: {folder}", flush=True)
+
+
 def run(given: dict) -> None:
-    """Train by a configuration (see configs/nano.yaml): both stages, or the one named in `stage`. Raises BadConfig, BadData."""
+    """Train by a configuration (see configs/nano.yaml): the stages that have data, in order. Raises BadConfig, BadData."""
     config = merge(DEFAULTS, given)
-    train_vision(config)
+    if config["vision"]["train"]:
+        train_vision(config)
+    if config["language"]["train"]:
+        train_language(config)

@@ -1,0 +1,168 @@
+"""Data of nano's language stage: proposals of scenes and their mirror images, and batches of freely worded questions."""
+
+import random
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from egohoi import images
+from egohoi.boxes import iou_matrix
+from egohoi.models.nano import propose, text
+from egohoi.models.nano.language import ANSWER_TOKENS, SLOTS
+from egohoi.models.nano.propose import Proposals
+from egohoi.questions.free import FreeQuestions, article
+from egohoi.records import Scene
+
+
+@dataclass
+class View:
+    """A scene as the detector saw it. match: thing (hands first, then objects) -> proposal, for those that were found."""
+
+    scene: Scene
+    proposals: Proposals
+    match: dict[int, int]
+    step: float
+
+
+def mirrored(scene: Scene) -> Scene:
+    """The labels of the mirror image: boxes flipped, left and right swapped; masks are dropped."""
+    swap = {"left": "right", "right": "left", "other": "other"}
+    width = scene.size[0]
+
+    def flip(box):
+        return (width - box[2], box[1], width - box[0], box[3])
+
+    hands = tuple(replace(h, side=swap[h.side], box=flip(h.box), mask=None) for h in scene.hands)
+    objects = tuple(replace(o, box=flip(o.box), hands=tuple(swap[s] for s in o.hands), mask=None) for o in scene.objects)
+    return replace(scene, id=scene.id + "-mirrored", hands=hands, objects=objects)
+
+
+def matched(scene: Scene, proposals: Proposals, step: float) -> dict[int, int]:
+    """Things -> proposals of their kind with the best IoU above 0.5, one to one."""
+    out: dict[int, int] = {}
+    groups = ((0, 0, [h.box for h in scene.hands]), (1, len(scene.hands), [o.box for o in scene.objects]))
+    for kind, offset, boxes in groups:
+        index = torch.nonzero(proposals.kind == kind)[:, 0].tolist()
+        if not index or not boxes:
+            continue
+        overlap = iou_matrix(np.array(boxes) / step, proposals.boxes[index].numpy())
+        while overlap.max() > 0.5:
+            thing, at = np.unravel_index(overlap.argmax(), overlap.shape)
+            out[offset + int(thing)] = index[int(at)]
+            overlap[thing], overlap[:, at] = 0, 0
+    return out
+
+
+@torch.no_grad()
+def views(scenes: list[Scene], detector, cache: Path) -> list[View]:
+    """Both views of every scene; kept in `cache`, so that a resumed run does not compute them again."""
+    if cache.exists():
+        return torch.load(cache, weights_only=False)  # written by this function a moment ago, in the run's own folder
+    out = []
+    for scene in scenes:
+        pixels = images.load(scene.image).pixels
+        for view, array in ((scene, pixels), (mirrored(scene), np.ascontiguousarray(pixels[:, ::-1]))):
+            canvas = propose.canvas(array)
+            size = [max(1, round(v / canvas.step)) for v in canvas.size]
+            proposals = propose.propose(detector, detector(canvas.pixels), *size)
+            slim = replace(view, hands=tuple(replace(h, mask=None) for h in view.hands), objects=tuple(replace(o, mask=None) for o in view.objects))
+            out.append(View(slim, proposals, matched(view, proposals, canvas.step), canvas.step))
+    torch.save(out, cache)
+    return out
+
+
+def answer_words(tokenizer, scenes: list[Scene], nouns: list[str], seed: int) -> list[int]:
+    """Ids of all words that answers use, sorted: of 20,000 drawn ones, and of every noun with its article."""
+    rng, found = random.Random(seed), set()
+    for noun in nouns:
+        for piece in (noun, article(noun), " and " + article(noun), " and " + noun):
+            found.update(text.encode_words(tokenizer, piece))
+    for _ in range(20000):
+        for segment in FreeQuestions(rng.choice(scenes), nouns, rng).draw().answer:
+            if isinstance(segment, str):
+                found.update(text.encode_words(tokenizer, segment))
+    return sorted(found)
+
+
+class Maker:
+    """Batches of questions; batch number `step` depends on the seed only."""
+
+    def __init__(self, views: list[View], tokenizer, nouns: list[str], words: list[int], seed: int):
+        self.views, self.tokenizer, self.nouns, self.seed = views, tokenizer, nouns, seed
+        self.word_at = {w: len(text.SPECIAL) + k for k, w in enumerate(words)}
+        self.base = len(text.SPECIAL) + len(words)
+        self._known: dict[str, list[int] | None] = {}
+
+    def _words(self, piece: str) -> list[int] | None:
+        """Output ids of a piece of text, None if it has a word that answers cannot hold."""
+        if piece not in self._known:
+            ids = [self.word_at.get(i) for i in text.encode_words(self.tokenizer, piece)]
+            self._known[piece] = None if None in ids else ids
+        return self._known[piece]
+
+    def item(self, rng: random.Random):
+        """(view, question ids, answer ids, query box in canvas pixels or None)."""
+        while True:
+            view = rng.choice(self.views)
+            q = FreeQuestions(view.scene, self.nouns, rng).draw()
+            ids = [text.BOS, text.TASK_TOKENS[q.task], text.YES if q.found else text.NO]
+            for segment in q.answer:
+                if isinstance(segment, str):
+                    piece = self._words(segment)
+                elif segment[1] in view.match:
+                    piece = [self.base + (SLOTS if segment[0] == "ref" else 0) + view.match[segment[1]]]
+                else:
+                    piece = None  # the detector missed what the answer points at: nothing true can be said
+                if piece is None:
+                    break
+                ids += piece
+            else:
+                ids.append(text.EOS)
+                if len(ids) <= ANSWER_TOKENS:
+                    return view, text.encode_question(self.tokenizer, q.question), ids, self._box(view, q.box, rng)
+
+    def _box(self, view: View, thing: int | None, rng: random.Random):
+        if thing is None:
+            return None
+        count = len(view.scene.hands)
+        box = np.array(view.scene.hands[thing].box if thing < count else view.scene.objects[thing - count].box) / view.step
+        size = np.array([box[2] - box[0], box[3] - box[1]] * 2)
+        return torch.tensor(box + size * [rng.uniform(-0.12, 0.12) for _ in range(4)], dtype=torch.float32)
+
+    def batch(self, step: int, size: int) -> dict[str, torch.Tensor]:
+        rng = random.Random(f"{self.seed}/{step}")
+        items = [self.item(rng) for _ in range(size)]
+        k = max(1, max(len(v.proposals) for v, *_ in items))
+        q, a = max(len(i[1]) for i in items), max(len(i[2]) for i in items)
+        out = {
+            "present": torch.zeros(size, k, dtype=torch.bool), "question": torch.zeros(size, q, dtype=torch.long),
+            "question_mask": torch.zeros(size, q, dtype=torch.bool), "answer": torch.zeros(size, a, dtype=torch.long),
+        }  # fmt: skip
+        facts, seen, nouns = [], [], []
+        for n, (view, question, answer, box) in enumerate(items):
+            p = self.with_networks(view, rng)
+            pad = k - len(p)
+            facts.append(torch.nn.functional.pad(p.facts(box), (0, 0, 0, pad)))
+            seen.append(torch.nn.functional.pad(torch.cat([p.feature, p.look], 1), (0, 0, 0, pad)))
+            nouns.append(torch.nn.functional.pad(p.nouns, (0, 0, 0, pad)))
+            out["present"][n, : len(p)] = True
+            out["question"][n, : len(question)] = torch.tensor(question)
+            out["question_mask"][n, : len(question)] = True
+            out["answer"][n, : len(answer)] = torch.tensor(answer)
+        return {**out, "facts": torch.stack(facts), "seen": torch.stack(seen), "nouns": torch.stack(nouns)}
+
+    @staticmethod
+    def with_networks(view: View, rng: random.Random) -> Proposals:
+        """The view's proposals, half of the time with what the hand networks would say of its hands (true side nine times in ten)."""
+        if rng.random() < 0.5:
+            return view.proposals
+        extra = view.proposals.extra.clone()
+        for thing, k in view.match.items():
+            if thing < len(view.scene.hands) and rng.random() < 0.7:
+                right = view.scene.hands[thing].side == "right" if view.scene.hands[thing].side != "other" else rng.random() < 0.5
+                sure = rng.uniform(0.6, 1.0)
+                extra[k, 0] = rng.uniform(0.5, 1.0)
+                extra[k, 1] = sure if right == (rng.random() < 0.92) else 1 - sure
+        return replace(view.proposals, extra=extra)
