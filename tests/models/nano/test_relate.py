@@ -1,0 +1,38 @@
+import torch
+
+from egohoi.models.nano import relate
+from egohoi.models.nano.propose import FACTS, Proposals
+
+
+def proposals(heat, boxes, kind, contact=None, held=None, link=None, extra=None):
+    k = len(kind)
+    return Proposals(
+        kind=torch.tensor(kind), heat=torch.tensor(heat), boxes=torch.tensor(boxes, dtype=torch.float32),
+        contact=torch.tensor(contact or [0.0] * k), held=torch.tensor(held or [[0.0] * 3] * k), link=torch.tensor(link or [[0.0, 0.0]] * k),
+        cells=torch.zeros(k, 2, dtype=torch.long), feature=torch.zeros(k, 96), look=torch.zeros(k, 128), nouns=torch.ones(k, 1),
+        extra=torch.tensor(extra or [[0.0, 0.5]] * k), width=320, height=240,
+    )  # fmt: skip
+
+
+def test_two_hands_that_look_left_become_one_of_each_side():
+    p = proposals([[0.9, 0.1, 0, 0, 0], [0.8, 0.3, 0, 0, 0]], [[0, 0, 40, 40], [100, 0, 140, 40]], [0, 0])
+    assert relate.hands(p) == {0: "left", 1: "right"}
+
+
+def test_the_hand_networks_overrule_a_weak_heat_map():
+    p = proposals([[0.5, 0.45, 0, 0, 0]], [[0, 0, 40, 40]], [0], extra=[[0.95, 0.97]])
+    assert relate.hands(p) == {0: "right"}
+
+
+def test_a_hand_holds_the_object_that_says_so_and_nothing_else():
+    p = proposals(
+        [[0.9, 0.1, 0, 0, 0], [0, 0, 0, 0.9, 0], [0, 0, 0, 0.1, 0.9]], [[0, 0, 40, 40], [10, 10, 60, 60], [200, 100, 240, 140]], [0, 1, 1],
+        contact=[0.9, 0.0, 0.0], held=[[0, 0, 0], [0.9, 0, 0], [0.1, 0, 0]], link=[[35.0, 35.0], [0.0, 0.0], [0.0, 0.0]],
+    )
+    assert relate.holding(p, relate.hands(p)) == {0: [1]}
+
+
+def test_weak_hands_do_not_count_and_facts_have_their_length():
+    p = proposals([[0.2, 0.1, 0, 0, 0]], [[0, 0, 40, 40]], [0])
+    assert relate.hands(p) == {}
+    assert p.facts().shape == (1, FACTS) and p.facts(torch.tensor([0.0, 0, 40, 40]))[0, -5] == 1.0
