@@ -6,7 +6,9 @@ from egohoi.models.nano.propose import Proposals
 
 SIDES = ("left", "right", "other")
 #: Least score of a hand and of an active object in a description; least probability that a side holds an object, and of contact.
-HAND, ACTIVE, HELD, CONTACT = 0.40, 0.25, 0.35, 0.5
+HAND, ACTIVE, HELD, CONTACT = 0.34, 0.25, 0.35, 0.5
+#: Weight of the hand networks' side against the heat map's: on renders they are often wrong.
+NETWORKS = 0.4
 
 
 def side_scores(proposals: Proposals, k: int) -> list[float]:
@@ -14,9 +16,9 @@ def side_scores(proposals: Proposals, k: int) -> list[float]:
     heat = [math.log(max(float(v), 1e-3)) for v in proposals.heat[k, :3]]
     presence, right = float(proposals.extra[k, 0]), min(max(float(proposals.extra[k, 1]), 0.02), 0.98)
     if presence > 0:
-        heat[0] += math.log(1 - right)
-        heat[1] += math.log(right)
-        heat[2] += math.log(0.5) - 1.0
+        heat[0] += NETWORKS * math.log(1 - right)
+        heat[1] += NETWORKS * math.log(right)
+        heat[2] += NETWORKS * math.log(0.5) - 1.0
     return heat
 
 
