@@ -13,24 +13,31 @@ from egohoi.scenes.synthetic.labels import MIN_PIXELS, label, visible
 from egohoi.scenes.synthetic.scene import Camera, Labelled, Look
 
 
+@pytest.fixture(scope="module")
+def library(tiny):
+    return Library(tiny, "train")  # keeps what it has built, which is most of the work
+
+
 @pytest.fixture
-def maker(tiny, points):
+def maker(tiny, points, library):
     def build(seed=3, split="train", **more):
-        return Maker(Settings(seed, split, size=(160, 120), **more), tiny, points)
+        made = Maker(Settings(seed, split, size=(160, 120), **more), tiny, points)
+        made.library = library
+        return made
 
     return build
 
 
 def test_objects_are_placed_by_rotations_only(maker):
     made = maker()
-    for index in range(12):
+    for index in range(6):
         for part in made.describe(index).parts:
             assert np.linalg.det(part.matrix[:3, :3]) > 0.3, "mirrored or flattened"
 
 
 def test_clutter_keeps_clear_of_hands_and_held_things(maker):
     made, checked = maker(), 0
-    for index in range(14):
+    for index in range(7):
         scene = made.describe(index)
         lying = [t for t in scene.things if t.kind == "object" and not t.hands]
         active = {t.label for t in scene.things if t.kind == "hand" or t.hands}
@@ -45,11 +52,12 @@ def test_clutter_keeps_clear_of_hands_and_held_things(maker):
             inside = ((local > whole.min(0)) & (local < whole.max(0))).all(1)
             assert inside.mean() < 0.02
             checked += 1
-    assert checked > 10
+    assert checked > 5
 
 
 def test_same_number_same_scene_whatever_was_made_before(maker):
     first, second = maker(), maker()
+    second.library = Library(second.assets, "train")
     first.describe(0)
     a, b = first.describe(7), second.describe(7)
     assert [t.instance for t in a.things] == [t.instance for t in b.things]

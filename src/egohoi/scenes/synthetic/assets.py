@@ -210,6 +210,9 @@ def convert_models(source: Path, target: Path, report, workers: int | None) -> N
     lines = ["Object models converted (decimated, recoloured in renders) from the Sweet Home 3D furniture libraries.",
              "CC BY 3.0 asks that the authors are named:", ""]
     lines += [f"{r['instance']}: \"{r['title']}\" by {r['creator']}, {r['licence']}" for r in rows]
+    for folder in sorted(source.iterdir()):
+        if (folder / "LICENSE.TXT").exists():
+            lines += ["", f"---- licence of the library {folder.name}, as published ----", (folder / "LICENSE.TXT").read_text(encoding="latin-1")]
     (target / "ATTRIBUTION.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -193,9 +193,9 @@ def pose_arm(shape: ArmShape, topology: ArmTopology, fingers: FingerPose, wrist,
     for bone in ("wrist", *(f"metacarpal{k}" for k in range(1, 5))):
         transforms[BONES.index(bone)] = hand
     axes = shape.axes
-    for k in FINGERS:
+    for k, names in FINGERS.items():
         chain = finger_chain(shape, k, np.array([fingers.curl[k - 1]]), fingers.spread[k - 1], fingers.oppose, axes)[0]
-        for j, bone in enumerate(FINGERS[k]):
+        for j, bone in enumerate(names):
             transforms[BONES.index(bone)] = hand @ chain[j]
 
     elbow_rest = heads["lowerarm01"]

@@ -239,7 +239,9 @@ def hold(actor: Actor, model: ObjectModel, sides: tuple[str, ...], stage: Stage,
     result = []
     for side, number, wrist, frame, start, world_wrist, world_frame in poses:
         grip = grasp.close(model, wrist, frame, start, actor.shapes[side], actor.skins[side], model.sites[number].kind, rng)
-        result.append(Holding(side, world_wrist, world_frame, grip.fingers, grip.contact, model, rigid(turn, offset)))
+        if not grip.contact:
+            return None  # a thing that hangs in the air beside a hand is seen nowhere
+        result.append(Holding(side, world_wrist, world_frame, grip.fingers, True, model, rigid(turn, offset)))
     return result
 
 
