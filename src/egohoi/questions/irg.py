@@ -1,7 +1,7 @@
 """Ego-IRG: one picture and one query -> analysis, answer, one mask per target (or none). ANNEXE, arXiv 2504.01472.
 
 Two directions. From published items (`scenes.irgbench.Item`): which query of an item an epoch uses, balanced sampling of
-single, multi and no-target items, prompts, answers, Examples. From any Scene with masks: entries in the published layout, with
+single, multi and no-target items, answers, Examples. From any Scene with masks: entries in the published layout, with
 single, multi and no-target queries in varied wording, only where the labels support them.
 """
 
@@ -17,9 +17,8 @@ from egohoi.records import Example, Scene
 from egohoi.scenes import irgbench
 from egohoi.scenes.irgbench import KINDS, SLOTS, Item, Question
 
-#: Prompts of the reference (spelling included); `<Img><ImageHere></Img>` is put in front by the model.
-ANALYSIS_PROMPT = "[caption] Briefly describe the interaction between person and objects in this image."
-QUERY_PROMPT = "[vqa] Based on the image, describe the things need to be segmented accorting to this prompt: {query}"
+#: The question of the first turn of an Example; a model puts its own prompt in its place.
+ANALYSIS_QUESTION = "What is happening?"
 #: The answer where there is no target and the data give none.
 NO_TARGET = "there is no such target"
 STYLES = ("names", "published")
@@ -93,8 +92,8 @@ def example(item: Item, question: Question, style: str = "names", index: np.ndar
         targets.append({"name": target.name, "box": list(masks.box(rle)), "mask": rle})
     return Example(
         id=f"{item.id}/{question.id}", image=item.image, size=item.size,
-        conversation=((ANALYSIS_PROMPT, item.caption), (QUERY_PROMPT.format(query=question.query), answer_text(item, style))),
-        type=item.kind, source="ego-irg", targets=targets, extra={"query": question.query, "depth": item.depth},
+        conversation=((ANALYSIS_QUESTION, item.caption), (question.query, answer_text(item, style))),
+        type=item.kind, source="ego-irg", targets=targets, extra={"depth": item.depth},
     )
 
 

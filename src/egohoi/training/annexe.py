@@ -1,0 +1,263 @@
+"""The recipe of ANNEXE: one joint loss over description, answer, target decision, depth and masks.
+
+    egohoi train configs/annexe.yaml model.start=FOLDER data.0.folder=Ego-IRGBench
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from egohoi.errors import BadConfig, BadData, EgohoiError
+from egohoi.training.annexe_data import Augment, Items, augmented, collate, counts, load, prepared
+from egohoi.training.config import LoopConfig, build, plain
+from egohoi.training.data import Mixture
+from egohoi.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """One data set in the layout of Ego-IRGBench. single, multi, none: shares of the draws with one, several and no targets;
+    a kind that does not occur is left out. ratio: share of this data set among several. limit: the first so many items."""
+
+    folder: str
+    split: str = "train"
+    ratio: float = 1.0
+    single: float = 1.0
+    multi: float = 1.0
+    none: float = 1.0
+    limit: int | None = None
+
+    def __post_init__(self):
+        shares = (self.single, self.multi, self.none)
+        if self.ratio <= 0 or min(shares) < 0 or sum(shares) == 0:
+            raise BadConfig("ratio must be above 0, and single, multi, none 0 or more, not all 0")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """start: an ANNEXE folder to go on from (converted or trained); null: a small model from nothing.
+
+    small: sizes of that small model (side, patch, width, layers: see `AnnexeConfig.small`); vocabulary: ids of its tokenizer,
+    which is learned from the texts of the data. The rest changes the folder's or the small model's own choices; null keeps.
+    """
+
+    start: str | None = None
+    small: dict[str, Any] = field(default_factory=dict)
+    vocabulary: int = 800
+    pixels: Literal["depth_anything", "tower"] | None = None
+    depth: bool | None = None
+    decoder: Literal["light", "sam2"] | None = None
+    conditioning: Literal["hidden", "input"] | None = None
+    analysis: Literal["context", "apart"] | None = None
+    answer_style: Literal["names", "published"] | None = None
+    train_tower: bool | None = None
+    train_language: Literal["lora", "full"] | None = None
+    train_pixels: Literal["none", "head", "all"] | None = None
+    sam2: str | None = None
+    checkpointing: bool = False
+
+    def choices(self) -> dict:
+        """What differs from the folder's own configuration."""
+        names = (
+            "pixels", "depth", "decoder", "conditioning", "analysis", "answer_style", "train_tower", "train_language", "train_pixels",
+        )
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Factors of the losses. The trained sum is divided by five, so the defaults are the paper's mean."""
+
+    analysis: float = 1.0
+    answer: float = 1.0
+    target: float = 1.0
+    depth: float = 0.5
+    mask: float = 3.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration; configs/annexe.yaml says each key in one line."""
+
+    data: tuple[SplitConfig, ...]
+    recipe: str = "annexe"
+    out: str = "runs/annexe"
+    skip_broken: bool = False
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: Augment = field(default_factory=Augment)
+    losses: LossConfig = field(default_factory=LossConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+class Annexe(Recipe):
+    """See `Recipe`. broken: one line for each frame that was left out when the data were opened."""
+
+    name = "annexe"
+    shard = ("LlamaDecoderLayer", "Blip2EncoderLayer", "Dinov2Layer")
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.broken: list[str] = []
+        self.weights = {k: v / 5.0 for k, v in dataclasses.asdict(config.losses).items()}
+        self._places = self._open()
+        self.choices, self.processor, self.untrained = self._start()
+
+    # ------------------------------------------------------------------ data
+
+    def _open(self) -> list[tuple[SplitConfig, dict[str, list[tuple[str, int]]]]]:
+        """Of every data set: the places (frame, entry) of its single, multi and no-target items."""
+        from egohoi.scenes import irgbench
+
+        opened = []
+        for given in self.config.data:
+            kinds: dict[str, list] = {k: [] for k in irgbench.KINDS}
+            for k, item in enumerate(
+                irgbench.read(given.folder, given.split, depth=self._depth_needed, broken=self.broken if self.config.skip_broken else None)
+            ):
+                if given.limit is not None and k >= given.limit:
+                    break
+                kinds[item.kind].append((item.frame, item.entry))
+            if not any(kinds.values()):
+                raise BadData(f"{given.folder}: split '{given.split}' holds no item that can be used")
+            opened.append((given, kinds))
+        return opened
+
+    @property
+    def _depth_needed(self) -> bool:
+        return self.config.model.depth is not False
+
+    def data(self) -> Mixture:
+        """One source for each kind of each data set, so that the shares are exact."""
+        sources, ratios, names = [], [], []
+        for given, kinds in self._places:
+            present = {k: getattr(given, k) for k, places in kinds.items() if places and getattr(given, k) > 0}
+            if not present:
+                raise BadData(f"{given.folder}: the shares of single, multi and none leave no item of split '{given.split}'")
+            for kind, share in present.items():
+                sources.append(Items(given.folder, given.split, kinds[kind], self._depth_needed))
+                ratios.append(given.ratio * share / sum(present.values()))
+                names.append(f"{given.folder}/{given.split}/{kind}")
+        return Mixture(sources, ratios, self.config.loop.seed, names)
+
+    def item(self, example, rng) -> dict:
+        """example: an `irgbench.Item`; one of its queries and one augmentation are drawn."""
+        question = example.questions[int(rng.integers(len(example.questions)))]
+        sample = load(example, question.query, self.choices.answer_style, self.choices.depth)
+        return prepared(augmented(sample, self.config.augment, rng), self.processor)
+
+    def collate(self, items: list) -> dict:
+        return collate(items, self.processor)
+
+    def counts(self, batch) -> dict[str, float]:
+        return counts(batch)
+
+    # ------------------------------------------------------------------ model
+
+    def _start(self):
+        """(AnnexeConfig, processor, untrained parts) that training starts with."""
+        from egohoi.models.annexe import read_config
+        from egohoi.models.annexe_module import AnnexeConfig, changed
+        from egohoi.models.annexe_processor import AnnexeProcessor, small_tokenizer
+
+        given = self.config.model
+        if given.start is not None:
+            kept, untrained = read_config(given.start)
+            choices = changed(kept, **given.choices())
+            return choices, AnnexeProcessor.from_pretrained(given.start, choices), untrained
+        tokenizer = small_tokenizer(self._texts(), given.vocabulary)
+        try:
+            choices = AnnexeConfig.small(len(tokenizer), **given.small)
+        except TypeError as error:
+            raise BadConfig(f"model.small: {error}") from error
+        choices = changed(choices, **given.choices())
+        return choices, AnnexeProcessor(tokenizer, choices), ()
+
+    def _texts(self) -> list[str]:
+        """Every text of the data, mirrored ones too, so that augmentation meets no unknown word."""
+        from egohoi.models import annexe_text
+        from egohoi.questions import irg
+        from egohoi.scenes import irgbench
+
+        texts = {annexe_text.ANALYSIS_PROMPT, annexe_text.QUERY_PROMPT.format(query=""), irg.NO_TARGET, "[INST] <Img> </Img> [/INST] and"}
+        for given, kinds in self._places:
+            for frame in sorted({frame for places in kinds.values() for frame, _ in places}):
+                for item in irgbench.read_frame(given.folder, given.split, frame, depth=False):
+                    texts.update((item.caption, item.answer, *item.names, *(q.query for q in item.questions)))
+        return sorted(texts | {annexe_text.mirror(t) for t in texts})
+
+    def model(self):
+        from egohoi.models.annexe import load_module
+        from egohoi.models.annexe_module import AnnexeModule
+
+        given = self.config.model
+        if given.start is None or self.untrained or given.choices():
+            module = AnnexeModule(self.choices)
+            if given.start is not None:
+                self._put(module, given.start)
+        else:
+            module = load_module(given.start, self.choices)
+        if given.sam2 is not None:
+            from egohoi.models.annexe_heads import Sam2Decoder
+
+            if self.choices.decoder != "sam2":
+                raise BadConfig("model.sam2 names SAM 2's weights, but model.decoder is not sam2")
+            module.decoder = Sam2Decoder(self.choices.channels, folder=given.sam2)
+        module.language.prepare_training(given.checkpointing)
+        module.freeze()
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        module.train()
+        return module
+
+    def _put(self, module, folder: str) -> None:
+        """Weights of a folder whose parts differ from the wished ones: what fits by name and shape; the language side must."""
+        from safetensors.torch import load_file
+
+        from egohoi.errors import BadWeights
+        from egohoi.models.annexe import WEIGHTS_FILE
+
+        state, own = load_file(str(Path(folder) / WEIGHTS_FILE)), module.state_dict()
+        fitting = {n: t for n, t in state.items() if n in own and own[n].shape == t.shape}
+        lacking = [n for n in own if n.startswith("language.") and n not in fitting]
+        if lacking:
+            raise BadWeights(f"{folder}: '{lacking[0]}' is missing or has another shape: the language side must be whole")
+        module.load_state_dict(fitting, strict=False)
+
+    def losses(self, model, batch) -> dict:
+        return model(batch)
+
+    def export(self, trained, folder: Path) -> list[Path]:
+        """The whole model as a folder that `egohoi.load("annexe:OUT/model")` opens."""
+        import torch
+
+        from egohoi.models.annexe import Annexe as Answering
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.loop.seed)
+            module = self.model()
+        own = module.state_dict()
+        for name, value in trained.items():
+            own[name].copy_(value)
+        target = Answering(module, self.processor).save_pretrained(folder / "model")
+        return sorted(target.iterdir())
+
+
+def run(config: dict):
+    """Train by a configuration (decoded YAML). Returns the loop's Result. Raises EgohoiError."""
+    from egohoi.training.loop import fit
+
+    given = build(Config, config)
+    if given.skip_broken and given.loop.broken == "stop":
+        given = dataclasses.replace(given, loop=dataclasses.replace(given.loop, broken="replace"))
+    recipe = Annexe(given)
+    try:
+        return fit(recipe, given.loop, given.out, plain(given))
+    finally:
+        for line in recipe.broken:
+            print(f"left out: {line}")
+
+
+__all__: Sequence[str] = ("Annexe", "Config", "EgohoiError", "run")

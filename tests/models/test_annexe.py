@@ -1,0 +1,168 @@
+"""ANNEXE with random weights: batch, sizes, gate, text only, exchangeable parts, files, and the text of mask tokens."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import egohoi
+from egohoi import images
+from egohoi.errors import BadConfig, BadQuery, BadWeights
+from egohoi.models import annexe_text
+from egohoi.models.annexe import Annexe, resized
+from egohoi.models.annexe_module import AnnexeConfig, AnnexeModule
+from egohoi.models.annexe_processor import AnnexeProcessor, small_tokenizer
+from egohoi.records import Query
+
+
+def made(**choices) -> Annexe:
+    torch.set_num_threads(1)
+    tokenizer = small_tokenizer(["the left hand holds the mug", "right hand and plate", "[INST] <Img> </Img> [/INST]"] * 3, 320)
+    config = AnnexeConfig.small(len(tokenizer), side=32, width=32, layers=1, **choices)
+    torch.manual_seed(3)
+    model = Annexe(AnnexeModule(config), AnnexeProcessor(tokenizer, config))
+    return model
+
+
+def picture(width=48, height=36, seed=0):
+    return np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+
+
+def grounded(model, pixels, answer="left hand <MSK_0> and mug <MSK_1>"):
+    """The mask side for a given answer (random weights would hardly write one)."""
+    seen = images.load(pixels)
+    with torch.no_grad():
+        inputs = {k: v[None] for k, v in model.processor.pixels(seen).items()}
+        patches = model.module.language.patches(inputs["pixel_values"])
+        whole = model.processor.sequence([(annexe_text.QUERY_PROMPT.format(query="both"), answer)])
+        return model.ground(seen, (inputs, patches, model.module.language.tokens(patches)), whole)
+
+
+def decide(model, target: bool):
+    with torch.no_grad():
+        model.module.target.net[-1].weight.zero_()
+        model.module.target.net[-1].bias.fill_(9.0 if target else -9.0)
+    return model
+
+
+@pytest.mark.parametrize("width, height", [(4032, 3024), (120, 90)])
+def test_masks_have_the_size_of_the_picture(width, height):
+    found = grounded(decide(made(), True), picture(width, height))
+    assert [m.shape for m in found.masks] == [(height, width)] * 2 and found.masks[0].dtype == bool
+
+
+def test_the_target_head_removes_the_masks():
+    model = made()
+    assert len(grounded(decide(model, True), picture()).masks) == 2
+    assert grounded(decide(model, False), picture()).masks == []
+
+
+@pytest.mark.parametrize("choices", [
+    {"decoder": "sam2"}, {"pixels": "tower"}, {"depth": False}, {"pixels": "tower", "depth": False, "decoder": "sam2"},
+    {"conditioning": "input"}, {"analysis": "apart"},
+    {"tower": {"model_type": "dinov2", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}},
+], ids=str)
+def test_every_exchangeable_part_grounds(choices):
+    model = decide(made(**choices), True)
+    found = grounded(model, picture())
+    assert len(found.masks) == 2 and found.masks[0].shape == (36, 48)
+    if model.config.depth:
+        assert model.depth(images.load(picture())).shape == (36, 48)
+    else:
+        with pytest.raises(BadConfig, match="no depth decoder"):
+            model.depth(images.load(picture()))
+
+
+def test_two_tokens_give_two_different_masks():
+    model = decide(made(), True)
+    with torch.no_grad():
+        model.module.decoder.kernel[-1].weight.mul_(20)
+    first, second = grounded(model, picture()).masks
+    assert (first != second).any()
+
+
+def test_the_batch_changes_nothing():
+    model = decide(made(), True)
+    # an untrained model writes no mask token: raise theirs, so that masks are compared too
+    with torch.no_grad():
+        model.module.language.llama_model.get_output_embeddings().extra.mul_(60)
+    asked = [(picture(40 + 8 * k, 36, k), Query("the left hand" + " and the mug" * (k % 3))) for k in range(8)]
+    whole = [r.to_json() for r in model.ask_many(asked)]
+    alone = [r.to_json() for pixels, query in asked for r in model.ask_many([(pixels, query)])]
+    again = [r.to_json() for r in model.ask_many(asked[::-1])][::-1]
+    for rows in (whole, alone, again):
+        for row in rows:
+            row.pop("milliseconds")
+    assert whole == alone == again
+    assert any(row["entities"] for row in whole)
+
+
+def test_no_mask_wanted_gives_text_only():
+    model = decide(made(), True)
+    answer = model.ask(picture(), "the left hand", mask=False)
+    assert answer.entities == () and answer.task == "ground" and answer.analysis is not None
+    described = model.describe(picture())
+    assert described.task == "analyze" and described.text == answer.analysis
+
+
+def test_boxes_and_points_are_refused_in_one_line():
+    with pytest.raises(BadQuery, match="in words"):
+        made().ask(picture(), "", box=(1, 1, 9, 9))
+
+
+def test_untrained_masks_are_not_given():
+    model = made()
+    model.untrained = ("decoder",)
+    assert model.ask(picture(), "the mug").entities == ()
+    with pytest.raises(BadQuery, match="not trained"):
+        model.ask(picture(), "the mug", mask=True)
+
+
+def test_files_are_strict(tmp_path):
+    model = made()
+    model.save_pretrained(tmp_path)
+    back = egohoi.load(f"annexe:{tmp_path}", device="cpu")
+    for (name, a), b in zip(model.module.state_dict().items(), back.module.state_dict().values()):
+        assert torch.equal(a, b), name
+    assert back.ask(picture(), "the mug").text == model.ask(picture(), "the mug").text
+    values = json.loads((tmp_path / "config.json").read_text())
+    values["annexe"]["decoder"] = "sam2"
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(BadWeights, match="missing|unexpected"):
+        egohoi.load(f"annexe:{tmp_path}", device="cpu")
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(BadWeights, match="not 'annexe'"):
+        egohoi.load(f"annexe:{tmp_path}", device="cpu")
+    with pytest.raises(BadWeights, match="no such folder"):
+        egohoi.load(f"annexe:{tmp_path}/none", device="cpu")
+
+
+def test_training_and_inference_write_the_same_prompt():
+    processor = made().processor
+    whole, opened = processor.sequence([("q1", "a one"), ("q2", "mug <MSK>")]), processor.sequence([("q1", "a one"), ("q2", None)])
+    start, stop = whole.spans[1]
+    assert whole.ids[:start] == opened.ids
+    assert processor.decode(whole.ids[start:stop]) == "mug <MSK>" and whole.ids[stop - 1] == processor.eos
+
+
+def test_answers_with_mask_tokens_come_apart():
+    assert annexe_text.join(["mug"]) == "mug <MSK>"
+    text = annexe_text.join(["left hand", "pot and lid"])
+    assert text == "left hand <MSK_0> and pot and lid <MSK_1>"
+    assert annexe_text.parse(text) == annexe_text.Parsed("left hand and pot and lid", ("left hand", "pot and lid"))
+    tagged = annexe_text.tag("The left hand holds the mug.", ["left hand", "mug", "fork"])
+    parsed = annexe_text.parse(tagged)
+    assert parsed.names == ("left hand", "mug", "fork") and parsed.text.startswith("The left hand holds the mug.")
+    assert annexe_text.parse("there is none") == annexe_text.Parsed("there is none", ())
+
+
+def test_a_mirror_swaps_left_and_right_and_nothing_else():
+    assert annexe_text.mirror("Left hand, RIGHT side, the rightmost bright leftover") == "Right hand, LEFT side, the leftmost bright leftover"
+    assert annexe_text.mirror(annexe_text.mirror("turn it clockwise with the left")) == "turn it clockwise with the left"
+
+
+def test_planes_grow_and_shrink():
+    plane = torch.zeros(32, 32)
+    plane[:, 16:] = 1.0
+    assert resized(plane, (120, 90)).shape == (90, 120) and float(resized(plane, (8, 8))[:, 5:].min()) > 0.9

@@ -1,0 +1,90 @@
+"""Training of ANNEXE: true augmentation, named losses with their counts, balance, resumption, broken data."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import egohoi
+from egohoi.errors import BadConfig, BadData
+from egohoi.scenes import irgbench
+from egohoi.training import annexe
+from egohoi.training.annexe_data import Sample, cropped, flipped
+from egohoi.training.config import build
+
+_spec = importlib.util.spec_from_file_location("annexe_drawn", Path(__file__).parents[1] / "annexe_drawn.py")
+drawn = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(drawn)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.set_num_threads(1)
+    return drawn.data_set(tmp_path_factory.mktemp("irg"), 9, side=32)
+
+
+def settings(folder, out, steps=2, **more):
+    return {
+        "recipe": "annexe", "out": str(out), "data": [{"folder": str(folder)}],
+        "model": {"vocabulary": 330, "small": {"side": 32, "width": 32, "layers": 1}},
+        "loop": {"steps": steps, "batch": 4, "micro_batch": 2, "lr": 1e-3, "warmup_steps": 0, "save_every": 1, "keep": 9, "workers": 0,
+                 "trackers": [], "log_every": 100}, **more,
+    }
+
+
+def sample():
+    pixels = np.zeros((10, 20, 3), np.uint8)
+    pixels[2:5, 3:6] = 200
+    mask = pixels[..., 0] > 0
+    depth = np.where(mask, 500.0, 900.0).astype(np.float32)
+    return Sample(pixels, (mask,), mask, depth, ("left hand",), "the left hand", "The left hand is free.", "left hand")
+
+
+def test_a_flip_keeps_pixels_masks_depth_and_words_together():
+    turned = flipped(sample())
+    assert (turned.masks[0] == (turned.pixels[..., 0] > 0)).all() and turned.masks[0][2, 16] and not turned.masks[0][2, 3]
+    assert (turned.depth == np.where(turned.masks[0], 500, 900)).all()
+    assert (turned.names, turned.query, turned.caption) == (("right hand",), "the right hand", "The right hand is free.")
+
+
+def test_a_crop_never_cuts_a_labelled_thing():
+    cut = cropped(sample(), 0.4, 0.4, 0.3, 0.3)
+    assert cut.masks[0].sum() == 9 and cut.pixels.shape[:2] == cut.masks[0].shape == cut.depth.shape and cut.pixels.shape[1] < 20
+
+
+def test_losses_are_named_counted_and_reach_every_trained_weight(folder, tmp_path):
+    recipe = annexe.Annexe(build(annexe.Config, settings(folder, tmp_path)))
+    torch.manual_seed(0)
+    module, mixture = recipe.model(), recipe.data()
+    assert mixture.names and {n.rsplit("/", 1)[1] for n in mixture.names} == set(irgbench.KINDS)
+    batch = recipe.collate([recipe.item(mixture[k], np.random.default_rng(k)) for k in range(6)])
+    losses, counted = recipe.losses(module, batch), recipe.counts(batch)
+    assert set(losses) == set(counted) == {"analysis", "answer", "target", "depth", "mask"}
+    assert counted["mask"] == len(batch["masks"]) and counted["target"] == 6
+    sum(recipe.weights[k] * v for k, v in losses.items()).backward()
+    assert [n for n, p in module.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(folder, tmp_path):
+    annexe.run(settings(folder, tmp_path / "a", steps=2))
+    annexe.run(settings(folder, tmp_path / "b", steps=2))
+    import shutil
+
+    shutil.rmtree(tmp_path / "b" / "checkpoints" / "step-0000002")
+    annexe.run(settings(folder, tmp_path / "b", steps=2))
+    a, b = (egohoi.load(f"annexe:{tmp_path}/{x}/model", device="cpu").module.state_dict() for x in "ab")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert egohoi.load(f"annexe:{tmp_path}/a/model", device="cpu").ask(next(irgbench.read(folder, "train")).image, "the mug").model
+
+
+def test_broken_frames_stop_or_are_left_out_and_listed(tmp_path, capsys):
+    folder = drawn.data_set(tmp_path / "irg", 4, side=32)
+    (folder / "depth" / "d001.png").unlink()
+    with pytest.raises(BadData, match="depth/d001.png: missing"):
+        annexe.run(settings(folder, tmp_path / "run", steps=1))
+    annexe.run(settings(folder, tmp_path / "run", steps=1, skip_broken=True))
+    assert "left out: " in (said := capsys.readouterr().out) and "d001.png" in said
+    with pytest.raises(BadConfig, match="none"):
+        annexe.run({**settings(folder, tmp_path / "c"), "data": [{"folder": str(folder), "single": 0, "multi": 0, "none": 0}]})
