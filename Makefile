@@ -21,7 +21,7 @@ install: .venv/.installed
 
 demo: install
 	mkdir -p out
-	$(BIN)/egohoi ask examples/kitchen.jpg "What am I holding in my right hand?" --json --overlay out/demo.png
+	$(BIN)/egohoi ask examples/kitchen.jpg "Where are my hands?" --json --overlay out/demo.png
 	@echo "picture: out/demo.png"
 
 test: .venv/.tested
