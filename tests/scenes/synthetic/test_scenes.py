@@ -6,9 +6,9 @@ import pytest
 from egohoi import masks
 from egohoi.errors import BadConfig, EgohoiError
 from egohoi.scenes import jsonl
-from egohoi.scenes.synthetic import catalogue, develop, objects
+from egohoi.scenes.synthetic import catalogue, develop, generate, objects
 from egohoi.scenes.synthetic.compose import Library, compose
-from egohoi.scenes.synthetic.generate import BLOCK, Maker, Settings, block_file, run
+from egohoi.scenes.synthetic.generate import Maker, Settings, block_file, run
 from egohoi.scenes.synthetic.labels import MIN_PIXELS, label, visible
 from egohoi.scenes.synthetic.scene import Camera, Labelled, Look
 
@@ -126,26 +126,28 @@ def test_run_writes_the_documented_folder(maker, tmp_path):
     assert hands > 5
 
 
-def test_a_killed_run_goes_on_and_ends_the_same(maker, tmp_path):
+def test_a_killed_run_goes_on_and_ends_the_same(maker, tmp_path, monkeypatch):
+    block = 5
+    monkeypatch.setattr(generate, "BLOCK", block)
     settings = Settings(4, "train", size=(160, 120), depth=False)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    run(whole, 2 * BLOCK, settings, maker=maker(4, depth=False))
+    run(whole, 2 * block, settings, maker=maker(4, depth=False))
     made = maker(4, depth=False)
     real, calls = made.make, []
 
     def dying(index, folder):
-        if index == BLOCK + 3 and not calls:
+        if index == block + 3 and not calls:
             calls.append(index)
             raise KeyboardInterrupt
         return real(index, folder)
 
     made.make = dying
     with pytest.raises(KeyboardInterrupt):
-        run(broken, 2 * BLOCK, settings, maker=made)
+        run(broken, 2 * block, settings, maker=made)
     assert block_file(broken, 0).exists() and not block_file(broken, 1).exists()
-    run(broken, 2 * BLOCK, settings, maker=made)
+    run(broken, 2 * block, settings, maker=made)
     assert (broken / "scenes.jsonl").read_bytes() == (whole / "scenes.jsonl").read_bytes()
-    name = f"images/{BLOCK + 5:06d}.jpg"
+    name = f"images/{block + 4:06d}.jpg"
     assert (broken / name).read_bytes() == (whole / name).read_bytes()
 
 

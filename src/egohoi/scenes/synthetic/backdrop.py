@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .meshes import box, make, rigid, rotation
+from .meshes import Mesh, box, grid_faces, make, rigid, rotation
 from .scene import Labelled, Light, Part
 from .things import Material, ObjectModel
 
@@ -14,13 +14,18 @@ TABLE = ("wood", "wood", "planks", "stone", "tiles", "plaster", "metal", "cloth"
 WALL = ("plaster", "plaster", "tiles", "bricks", "planks", "concrete")
 
 
-def plane(size: tuple[float, float], cells: int) -> tuple:
-    """A flat grid in the xy plane, finely divided because wide lenses bend straight edges."""
-    x, y = np.meshgrid(np.linspace(-0.5, 0.5, cells + 1) * size[0], np.linspace(-0.5, 0.5, cells + 1) * size[1])
-    points = np.stack([x, y, 0 * x], -1).reshape(-1, 3)
-    from .meshes import grid_faces
+def plane(size: tuple[float, float], cell: float, gather: float = 0.0) -> Mesh:
+    """A flat grid in the xy plane, finely divided because wide lenses bend straight edges vertex by vertex.
 
-    return make(points, grid_faces(cells + 1, cells + 1), points[:, :2], (1, 1, 1), np.tile([0, 0, 1.0], (len(points), 1)))
+    size, cell: metres; `gather` > 0 makes the cells small in the middle and large outside (`cell` is then the mean).
+    """
+    lines = []
+    for length in size:
+        t = np.linspace(-1, 1, int(np.ceil(length / cell)) + 1)
+        lines.append(length / 2 * (np.sinh(gather * t) / np.sinh(gather) if gather else t))
+    x, y = np.meshgrid(*lines)
+    points = np.stack([x, y, 0 * x], -1).reshape(-1, 3)
+    return make(points, grid_faces(len(lines[1]), len(lines[0])), points[:, :2], (1, 1, 1), np.tile([0, 0, 1.0], (len(points), 1)))
 
 
 def covering(rng, assets, kinds) -> Material:
@@ -37,16 +42,16 @@ def covering(rng, assets, kinds) -> Material:
 def furnish(parts, things, labels, assets, library, stage, camera, obstacles, focus, rng) -> None:
     """Adds the place itself, large things behind and small things around."""
     outdoors = stage.place == "ground" and rng.random() < 0.6
-    floor = plane((14.0, 14.0), 44)
+    floor = plane((14.0, 14.0), 0.22, 4.0)
     if stage.place in ("table", "kitchen"):
         depth = rng.uniform(0.5, 1.1) if stage.place == "table" else rng.uniform(0.5, 0.7)
         width = rng.uniform(1.0, 2.4) if stage.place == "table" else 4.0
-        slab = plane((width, depth), 26)
+        slab = plane((width, depth), 0.05)
         top = covering(rng, assets, TABLE)
         shift = rng.normal() * 0.15 if stage.place == "table" else 0
         parts.append(Part(slab, top, rigid(np.eye(3), (shift, stage.edge + depth / 2, 0))))
         thick = rng.uniform(0.02, 0.06)
-        parts.append(Part(box((width, depth, thick)), top, rigid(np.eye(3), (shift, stage.edge + depth / 2, -thick / 2 - 0.001))))
+        parts.append(Part(box((width, depth, thick)), top, rigid(np.eye(3), (shift, stage.edge + depth / 2, -thick / 2 - 0.015))))
         if stage.place == "kitchen":
             front = covering(rng, assets, ("wood", "plaster", "metal"))
             for k in range(-3, 4):
@@ -59,21 +64,21 @@ def furnish(parts, things, labels, assets, library, stage, camera, obstacles, fo
         area = (-1.1, 1.1, 0.1, 1.7)
         wall_at = rng.uniform(0.55, 0.8) if stage.place == "wall" else rng.uniform(1.2, 4.0)
         if rng.random() < 0.35:  # a rug, board or patch on the ground
-            patch = plane((rng.uniform(0.5, 1.8), rng.uniform(0.5, 1.8)), 16)
+            patch = plane((rng.uniform(0.5, 1.8), rng.uniform(0.5, 1.8)), 0.06)
             parts.append(Part(patch, covering(rng, assets, ("planks", "carpet", "cloth", "concrete", "wood")), rigid(rotation((0, 0, 1), rng.uniform(0, 3)), (rng.normal() * 0.4, rng.uniform(0.3, 1.2), 0.0015))))
     indoors = not outdoors
     wall_turn = rng.normal() * 0.06
     if indoors or rng.random() < 0.35:
         look = covering(rng, assets, WALL if indoors else ("bricks", "planks", "concrete"))
-        wall = plane((12.0, 5.0), 30)
+        wall = plane((12.0, 5.0), 0.22)
         upright = rotation((0, 0, 1), wall_turn) @ rotation((1, 0, 0), np.pi / 2)
         parts.append(Part(wall, look, rigid(upright, (0, wall_at, stage.floor + 2.5))))
         if stage.place == "kitchen" and rng.random() < 0.6:  # splash-back
-            strip = plane((4.0, 0.5), 16)
+            strip = plane((4.0, 0.5), 0.1)
             parts.append(Part(strip, covering(rng, assets, ("tiles", "stone", "tiles")), rigid(upright, (0, wall_at - 0.02, 0.25))))
         for sign in (-1, 1):
             if rng.random() < 0.45:
-                side = plane((10.0, 5.0), 24)
+                side = plane((10.0, 5.0), 0.25)
                 turn = rotation((0, 0, 1), sign * np.pi / 2 * -1) @ rotation((1, 0, 0), np.pi / 2)
                 parts.append(Part(side, look, rigid(turn, (sign * rng.uniform(0.9, 2.6), 0, stage.floor + 2.5))))
         _wall_things(parts, assets, rng, wall_at, stage, upright)

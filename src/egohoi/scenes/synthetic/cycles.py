@@ -23,6 +23,7 @@ class Renderer:
 
     def __init__(self, textures: dict[str, np.ndarray], samples: int = 12):
         self.bpy = need("bpy", "cycles")
+        self.matrix = need("mathutils", "cycles").Matrix  # comes with bpy
         self.textures = textures
         self.samples = samples
         self.scratch = tempfile.TemporaryDirectory(prefix="egohoi-cycles-")
@@ -67,7 +68,7 @@ class Renderer:
         matrix = np.eye(4)
         matrix[:3, :3] = camera.axes.T
         matrix[:3, 3] = camera.position
-        eye.matrix_world = [list(map(float, row)) for row in matrix]
+        eye.matrix_world = self.matrix(matrix.tolist())  # bare lists would be read as columns
         stage.camera = eye
         return stage
 
@@ -192,7 +193,7 @@ class Renderer:
             drawn = bpy.data.objects.new(data.name, data)
             stage.collection.objects.link(drawn)
             if pose is not None:
-                drawn.matrix_world = [list(map(float, row)) for row in pose]
+                drawn.matrix_world = self.matrix(pose.tolist())
             else:
                 drawn.location = tuple(map(float, light.lamp))
             self._lamps.append(drawn)

@@ -100,30 +100,29 @@ def box(size, bevel: float = 0.0, colour=(1, 1, 1)) -> Mesh:
     for axis in range(3):
         for sign in (-1, 1):
             u, v = (axis + 1) % 3, (axis + 2) % 3
-            corners = np.zeros((4, 3))
+            # Faces are divided because wide lenses bend straight edges, and they do so vertex by vertex.
+            cells = [int(np.clip(np.ceil(2 * half[w] / 0.07), 1, 24)) for w in (u, v)]
+            p, q = np.meshgrid(np.linspace(-1, 1, cells[0] + 1), np.linspace(-1, 1, cells[1] + 1))
+            corners = np.zeros((p.size, 3))
             corners[:, axis] = sign * half[axis]
-            order = [(-1, -1), (1, -1), (1, 1), (-1, 1)]
-            for i, (p, q) in enumerate(order if sign > 0 else order[::-1]):
-                corners[i, u] = p * (half[u] - bevel)
-                corners[i, v] = q * (half[v] - bevel)
+            corners[:, u], corners[:, v] = p.ravel() * (half[u] - bevel), q.ravel() * (half[v] - bevel)
+            faces = grid_faces(cells[1] + 1, cells[0] + 1)
             normal = np.zeros(3)
             normal[axis] = sign
             uv = corners[:, [1, 2]] if axis == 0 else corners[:, [0, 2]] if axis == 1 else corners[:, [0, 1]]
-            parts.append(make(corners, [[0, 1, 2], [0, 2, 3]], uv, colour, np.tile(normal, (4, 1))))
+            parts.append(make(corners, faces if sign > 0 else faces[:, ::-1], uv, colour, np.tile(normal, (len(corners), 1))))
     if bevel > 0:
         from scipy.spatial import ConvexHull
 
-        points = np.concatenate([p.vertices for p in parts])
+        signs = np.array([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)], float)
+        points = np.concatenate([signs * (half - bevel * (1 - np.eye(3)[axis])) for axis in range(3)])
         hull = ConvexHull(points)
         faces = hull.simplices.copy()
         a, b, c = (points[faces[:, k]] for k in range(3))
         flip = np.einsum("ij,ij->i", np.cross(b - a, c - a), hull.equations[:, :3]) < 0
         faces[flip] = faces[flip][:, ::-1]
         slanted = np.abs(hull.equations[:, :3]).max(1) < 0.999
-        normals = points - np.clip(points, -(half - bevel), half - bevel)
-        # The bevel strip shares the corner points: its normals lie between those of the two faces.
-        normals = np.sign(points) * (half / half.max()) + 0 * normals
-        normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+        normals = np.sign(points) / np.sqrt(3)
         parts.append(make(points, faces[slanted], None, colour, normals))
     return join(parts)
 

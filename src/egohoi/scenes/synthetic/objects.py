@@ -360,7 +360,7 @@ def saw(rng, draw):
 def _long_tool(rng, draw, head, look, thick=(0.011, 0.016)):
     length = rng.uniform(0.9, 1.4)
     r = rng.uniform(*thick)
-    shaft = tube(np.stack([np.linspace(-length * 0.7, length * 0.3, 8), np.zeros(8), np.zeros(8)], 1), r, 9)
+    shaft = tube(np.stack([np.linspace(-length * 0.7, length * 0.3, 22), np.zeros(22), np.zeros(22)], 1), r, 9)
     handle = timber(rng, draw) if rng.random() < 0.5 else plastic(rng)
     parts = [(shaft, handle), (shift(head, length * 0.3, 0, 0), look)]
     return parts, [bar((-length * 0.55, 0, 0), X, 0.08), bar((-length * 0.2, 0, 0), X, 0.08)], [(0, 1), (1, 0)], "any"
@@ -401,7 +401,7 @@ def stick(rng, draw):
 
 def pipe(rng, draw):
     length, r = rng.uniform(0.25, 1.4), rng.uniform(0.008, 0.03)
-    mesh = tube(np.stack([np.linspace(-length / 2, length / 2, 8), np.zeros(8), np.zeros(8)], 1), r, 12)
+    mesh = tube(np.stack([np.linspace(-length / 2, length / 2, 20), np.zeros(20), np.zeros(20)], 1), r, 12)
     return [(mesh, steel(rng, draw) if rng.random() < 0.5 else plastic(rng))], [bar((-length * 0.28, 0, 0), X, 0.05), bar((length * 0.28, 0, 0), X, 0.05)], [(0, 1)], "any", ("hold", "carry")
 
 
