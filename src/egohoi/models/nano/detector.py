@@ -106,11 +106,15 @@ class Detector(nn.Module):
     def appearance(self, maps: Maps, image: int, boxes: Tensor) -> Tensor:
         """Appearance vectors [K, 128] of boxes [K, 4] (xyxy pixels of the network's picture) of image `image` of the batch.
 
-        The three maps are read at 4 x 4 points inside each box and averaged; `name` turns the vector into noun logits.
+        `name` turns the vector into noun logits.
         """
+        return self.look_at(tuple(m[image : image + 1] for m in (maps.feature, maps.middle, maps.deep)), boxes)
+
+    def look_at(self, views: tuple[Tensor, Tensor, Tensor], boxes: Tensor) -> Tensor:
+        """`appearance` on the feature, middle and deep maps [1, C, h, w] of one image: each is read at 4 x 4 points inside
+        each box and averaged."""
         parts = []
-        for grid_map, stride in ((maps.feature, 8), (maps.middle, 16), (maps.deep, 32)):
-            one = grid_map[image : image + 1]
+        for one, stride in zip(views, (8, 16, 32), strict=True):
             extent = boxes.new_tensor([one.shape[3], one.shape[2]]) * stride
             steps = (torch.arange(4, device=boxes.device, dtype=boxes.dtype) + 0.5) / 4
             xs = boxes[:, 0, None] + (boxes[:, 2] - boxes[:, 0])[:, None] * steps

@@ -18,17 +18,16 @@ class Conv(nn.Conv2d):
     """Convolution with TensorFlow's "same" padding (one more pixel right and below where the padding is odd), ReLU6 on request."""
 
     def __init__(self, cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True):
-        super().__init__(cin, cout, kernel, stride, 0 if stride > 1 else kernel // 2, groups=groups)
+        # "Same" padding of an even picture at stride 2 is one pixel less left and above than right and below. Padding by one more
+        # than the larger of the two on every side and dropping the first row and column of the result is the same without a
+        # padded copy of the input.
+        super().__init__(cin, cout, kernel, stride, (kernel + 1) // 2 if stride == 2 else kernel // 2, groups=groups)
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.stride[0] > 1:
-            pads = []
-            for size in (x.shape[3], x.shape[2]):
-                total = max((-(-size // self.stride[0]) - 1) * self.stride[0] + self.kernel_size[0] - size, 0)
-                pads += [total // 2, total - total // 2]
-            x = F.pad(x, pads)
         x = super().forward(x)
+        if self.stride[0] == 2:
+            x = x[:, :, 1:, 1:]
         return F.relu6(x, inplace=True) if self.act else x
 
 

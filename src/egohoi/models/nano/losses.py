@@ -111,6 +111,8 @@ def losses(model: Detector, maps: Maps, batch: dict) -> dict[str, Tensor]:
 def name_loss(model: Detector, maps: Maps, batch: dict) -> Tensor:
     """Cross entropy of the nouns of all labelled objects, read at boxes that are jittered by up to a tenth of their sides."""
     logits, wanted = [], []
+    # `split`, not an index per image: the gradient of an index is a whole zero map per image.
+    views = list(zip(maps.feature.split(1), maps.middle.split(1), maps.deep.split(1), strict=True))
     for i in range(maps.heat.shape[0]):
         here = batch["noun"][i] >= 0
         if not here.any():
@@ -118,7 +120,7 @@ def name_loss(model: Detector, maps: Maps, batch: dict) -> Tensor:
         boxes = batch["things"][i][here, :4]
         size = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
         boxes = boxes + (torch.rand_like(boxes) - 0.5) * 0.2 * size
-        logits.append(model.name(model.appearance(maps, i, boxes)))
+        logits.append(model.name(model.look_at(views[i], boxes)))
         wanted.append(batch["noun"][i][here])
     if not logits:
         return maps.heat.sum() * 0
@@ -127,25 +129,28 @@ def name_loss(model: Detector, maps: Maps, batch: dict) -> Tensor:
 
 def mask_loss(maps: Maps, batch: dict) -> Tensor:
     """Dice + cross entropy of the sampled instances; their filters are read at a jittered cell near the centre."""
-    terms = []
-    for i in range(maps.heat.shape[0]):
-        here = torch.nonzero(batch["mask_image"] == i)[:, 0]
-        if not len(here):
-            continue
-        cells, group = batch["mask_cell"][here], batch["mask_group"][here]
-        both = torch.stack([maps.hand_filter[i], maps.object_filter[i]])
-        filters = both[group, :, cells[:, 1], cells[:, 0]]
-        boxes = batch["mask_box"][here]
-        centres = (cells.float() + 0.5) * STRIDE
-        sizes = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
-        logits = mask_logits(maps.prototypes[i], filters, centres, sizes)
-        truth = batch["masks"][here].float()
-        p = torch.sigmoid(logits)
-        dice = 1 - (2 * (p * truth).sum((1, 2)) + 1) / ((p * p).sum((1, 2)) + (truth * truth).sum((1, 2)) + 1)
-        bce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-        near = (F.max_pool2d(truth[:, None], 17, 1, 8)[:, 0] > 0).float()
-        terms.append(dice + (bce * near).sum((1, 2)) / near.sum((1, 2)).clamp(min=1.0) + 0.2 * bce.mean((1, 2)))
-    return torch.cat(terms).mean() if terms else maps.heat.sum() * 0
+    image, cells, group, boxes = batch["mask_image"], batch["mask_cell"], batch["mask_group"], batch["mask_box"]
+    if not len(image):
+        return maps.heat.sum() * 0
+    # One read of the filters for the whole batch, and `unbind` of the prototypes: the gradient of an index per image would be
+    # a whole zero map per image, a fifth of the time of a step.
+    hand, thing = (m[image, :, cells[:, 1], cells[:, 0]] for m in (maps.hand_filter, maps.object_filter))
+    filters = torch.where((group == 0)[:, None], hand, thing)
+    centres = (cells.float() + 0.5) * STRIDE
+    sizes = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
+    logits = []
+    for i, prototypes in enumerate(maps.prototypes.unbind(0)):
+        here = torch.nonzero(image == i)[:, 0]
+        if len(here):
+            logits.append(mask_logits(prototypes, filters[here], centres[here], sizes[here]))
+    # Masks of a batch are in the order of its images.
+    logits, truth = torch.cat(logits), batch["masks"].float()
+    p = torch.sigmoid(logits)
+    dice = 1 - (2 * (p * truth).sum((1, 2)) + 1) / ((p * p).sum((1, 2)) + (truth * truth).sum((1, 2)) + 1)
+    bce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    wide = F.max_pool2d(truth[:, None], (17, 1), 1, (8, 0))
+    near = (F.max_pool2d(wide, (1, 17), 1, (0, 8))[:, 0] > 0).float()
+    return (dice + (bce * near).sum((1, 2)) / near.sum((1, 2)).clamp(min=1.0) + 0.2 * bce.mean((1, 2))).mean()
 
 
 def centre_cell(box, height: int, width: int) -> tuple[int, int]:
