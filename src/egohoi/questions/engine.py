@@ -1,11 +1,10 @@
 """Runs independent tasks on the cores of one machine or of a Ray cluster. Tasks write files; order and place do not matter."""
 
 import os
-import threading
-import time
 from collections.abc import Callable, Sequence
 
 from egohoi.errors import BadConfig, need
+from egohoi.workers import end_with
 
 ENGINES = ("local", "ray")
 
@@ -34,7 +33,7 @@ def _processes(function, tasks, workers: int, done) -> None:
 
     # Spawned, not forked: a forked child inherits the locks of threads (progress bar, Arrow) that do not exist in it.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_watch, initargs=(os.getpid(),)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with, initargs=(os.getpid(),)) as pool:
         waiting = {pool.submit(function, *task): task for task in tasks}
         try:
             for future in as_completed(waiting):
@@ -42,17 +41,6 @@ def _processes(function, tasks, workers: int, done) -> None:
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-
-
-def _watch(parent: int) -> None:
-    """End this worker when its parent is gone: a parent that is killed cannot tell its workers to stop."""
-
-    def look() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=look, daemon=True).start()
 
 
 def _ray(function, tasks, workers: int, done) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from egohoi.errors import BadConfig, EgohoiError
 from egohoi.scenes import jsonl
+from egohoi.workers import end_with
 
 BLOCK = 25
 RENDERERS = ("gl", "cycles")
@@ -97,8 +98,9 @@ class Maker:
 _maker: Maker | None = None
 
 
-def _begin(settings: Settings, assets_folder: Path | None) -> None:
+def _begin(parent: int, settings: Settings, assets_folder: Path | None) -> None:
     global _maker
+    end_with(parent)
     _maker = Maker(settings, assets_folder=assets_folder)
 
 
@@ -209,7 +211,7 @@ def _made(todo: list[int], folder: Path, count: int, settings: Settings, workers
     os.environ.update({n: "1" for n in names})
     try:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(todo)), context, _begin, (settings, assets_folder), max_tasks_per_child=100) as pool:
+        with ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(todo)), context, _begin, (os.getpid(), settings, assets_folder), max_tasks_per_child=100) as pool:
             waiting = iter(todo)
             running = {pool.submit(_block, n, count, str(folder)) for n in itertools.islice(waiting, 2 * (workers or os.cpu_count() or 1))}
             try:
