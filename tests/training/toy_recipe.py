@@ -1,8 +1,6 @@
 """A recipe of a few hundred numbers with what real ones have: a frozen part, dropout, augmentation, two losses with
 different counts, biases. Run as `egohoi train toy.yaml` with this folder on PYTHONPATH."""
 
-import os
-import signal
 from dataclasses import dataclass, field
 
 import torch
@@ -24,7 +22,6 @@ class ToyConfig:
     data: tuple[data.SourceConfig, ...]
     loop: LoopConfig = field(default_factory=LoopConfig)
     dropout: float = 0.1
-    die_at: int | None = None
     broken_id: str | None = None
 
 
@@ -92,23 +89,6 @@ class Toy(Recipe):
         return [path]
 
 
-class Deadly(Toy):
-    """Kills its own process, as `kill -9` would, in the middle of an optimizer step."""
-
-    def __init__(self, config: ToyConfig):
-        super().__init__(config)
-        self.passes = 0
-
-    def losses(self, model, batch):
-        self.passes += 1
-        if self.passes == self.config.die_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().losses(model, batch)
-
-
 def run(config: dict):
     typed = configuration.build(ToyConfig, config)
-    facts = {key: value for key, value in configuration.plain(typed).items() if key != "die_at"}
-    torch.set_num_threads(1)
-    recipe = Deadly(typed) if typed.die_at is not None else Toy(typed)
-    return loop.fit(recipe, typed.loop, typed.out, facts)
+    return loop.fit(Toy(typed), typed.loop, typed.out, configuration.plain(typed))
