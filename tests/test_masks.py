@@ -36,3 +36,44 @@ def test_polygon():
     rle = masks.from_polygons([[0, 0, 4, 0, 4, 4, 0, 4]], (8, 6))
     assert rle["size"] == [6, 8] and masks.area(rle) == 16
     assert masks.area(masks.from_polygons([[1, 1, 2, 2]], (8, 6))) == 0
+
+
+@pytest.mark.parametrize("counts, message", [
+    ([17, -1], "whole numbers from 0"), ([16.0], "whole numbers from 0"), (["16"], "whole numbers from 0"), ([15], "runs cover 15"),
+    ("", "runs cover 0"), ("\x2f", "not COCO run-length text at 0"), ("0é", "not COCO run-length text"), ("P", "ends in the middle of a run"),
+    ("PPPPPPPPP0", "a run of 10 digits"), ("O", "a negative run"), (None, "must be a COCO run-length string"),
+])
+def test_runs_that_are_refused(counts, message):
+    with pytest.raises(BadMask, match=message):
+        masks.check({"size": [4, 4], "counts": counts})
+
+
+def test_sizes_that_are_refused():
+    for size in ([4], [0, 4], [True, 16], "44", [4.0, 4]):
+        with pytest.raises(BadMask, match="must be .height, width."):
+            masks.check({"size": size, "counts": [16]})
+    with pytest.raises(BadMask, match="too many"):
+        masks.check({"size": [2**16, 2**16], "counts": [2**32]})
+    with pytest.raises(BadMask, match="is 4x4 pixels, its picture 4x5"):
+        masks.check({"size": [4, 4], "counts": [16]}, (4, 5))
+    # Seven digits hold 35 bits; many such runs must not wrap round to the right size.
+    with pytest.raises(BadMask, match="runs cover"):
+        masks.check({"size": [4, 4], "counts": "oooooo7" * 3000})
+
+
+def test_the_check_agrees_with_the_decoder_on_changed_texts():
+    """Whatever passes is decoded to exactly its runs, by pycocotools."""
+    rng = np.random.default_rng(1)
+    passed = 0
+    for _ in range(400):
+        rle = masks.encode(rng.random((6, 7)) < 0.4)
+        text = list(rle["counts"])
+        text[rng.integers(len(text))] = chr(rng.integers(48, 112))
+        rle["counts"] = "".join(text)
+        try:
+            masks.check(rle)
+        except BadMask:
+            continue
+        passed += 1
+        assert masks.decode(rle).shape == (6, 7) and masks.area(rle) == masks.decode(rle).sum()
+    assert 0 < passed < 400

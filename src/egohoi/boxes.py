@@ -23,13 +23,15 @@ def check(box, size: tuple[int, int] | None = None, where: str = "box") -> Box:
     Raises BadBox.
     """
     try:
-        values = tuple(float(v) for v in box)
+        if isinstance(box, (str, bytes)):  # "1234" would be taken apart into four numbers
+            raise TypeError("a text")
+        x1, y1, x2, y2 = values = tuple(map(float, box))
     except (TypeError, ValueError, OverflowError) as error:
         raise BadBox(f"{where}: expected four numbers x1 y1 x2 y2, got {reprlib.repr(box)}") from error
-    if len(values) != 4 or not all(math.isfinite(v) for v in values):
-        raise BadBox(f"{where}: expected four finite numbers x1 y1 x2 y2, got {reprlib.repr(box)}")
-    x1, y1, x2, y2 = values
-    if not (x1 < x2 and y1 < y2):
+    # Not a number compares false with everything, so that one chain checks order and finiteness.
+    if not (-math.inf < x1 < x2 < math.inf and -math.inf < y1 < y2 < math.inf):
+        if not all(math.isfinite(v) for v in values):
+            raise BadBox(f"{where}: expected four finite numbers x1 y1 x2 y2, got {reprlib.repr(box)}")
         raise BadBox(f"{where}: needs x1 < x2 and y1 < y2, got {list(values)}")
     if size is not None and (x2 <= 0 or y2 <= 0 or x1 >= size[0] or y1 >= size[1]):
         raise BadBox(f"{where}: {list(values)} lies outside the picture of {size[0]}x{size[1]} pixels")

@@ -1,10 +1,15 @@
 """Masks: COCO run-length encoding, polygons, index images. A mask is bool or uint8 `[H, W]`; an RLE is
 `{"size": [H, W], "counts": str}` (COCO's compressed, column-major runs; pycocotools)."""
 
+import reprlib
+
 import numpy as np
 from pycocotools import mask as coco
 
 from egohoi.errors import BadMask
+
+#: Most pixels of a mask; pycocotools counts in 32 bits, and no picture is larger (`images.MAX_PIXELS`).
+MAX_PIXELS = 1 << 28
 
 
 def encode(mask) -> dict:
@@ -24,40 +29,52 @@ def check(rle, size: tuple[int, int] | None = None, where: str = "mask") -> dict
     if not isinstance(rle, dict) or "size" not in rle or "counts" not in rle:
         raise BadMask(f"{where}: expected {{'size': [h, w], 'counts': '...'}}, got {type(rle).__name__}")
     shape, counts = rle["size"], rle["counts"]
-    if not (isinstance(shape, (list, tuple)) and len(shape) == 2 and all(isinstance(v, int) and v > 0 for v in shape)):
-        raise BadMask(f"{where}: 'size' must be [height, width], got {shape!r}")
+    if not (isinstance(shape, (list, tuple)) and len(shape) == 2 and all(type(v) is int and v > 0 for v in shape)):
+        raise BadMask(f"{where}: 'size' must be [height, width], got {reprlib.repr(shape)}")
     if not isinstance(counts, (str, list)):
         raise BadMask(f"{where}: 'counts' must be a COCO run-length string, got {type(counts).__name__}")
     if size is not None and (shape[1], shape[0]) != tuple(size):
         raise BadMask(f"{where}: is {shape[1]}x{shape[0]} pixels, its picture {size[0]}x{size[1]}")
-    total = sum(counts) if isinstance(counts, list) else _total(counts, where)
+    if shape[0] * shape[1] > MAX_PIXELS:
+        raise BadMask(f"{where}: {shape[1]}x{shape[0]} pixels are too many, at most {MAX_PIXELS // 10**6} million")
+    if isinstance(counts, list):
+        if not all(type(v) is int and v >= 0 for v in counts):
+            raise BadMask(f"{where}: 'counts' must hold whole numbers from 0, got {reprlib.repr(counts)}")
+        total = sum(counts)
+    else:
+        total = _total(counts, where)
     if total != shape[0] * shape[1]:
         raise BadMask(f"{where}: runs cover {total} pixels, the mask has {shape[0] * shape[1]}")
     return rle
 
 
 def _total(counts: str, where: str) -> int:
-    """Number of pixels that the compressed runs cover (pycocotools' rleFrString, without the pixels)."""
-    runs, p, data = [], 0, counts.encode("ascii", "replace")
-    while p < len(data):
-        value, shift, more = 0, 0, True
-        while more:
-            if p >= len(data):
-                raise BadMask(f"{where}: 'counts' ends in the middle of a run")
-            byte = data[p] - 48
-            if not 0 <= byte < 64 or shift > 30:
-                raise BadMask(f"{where}: 'counts' holds a character that is not COCO run-length text at {p}")
-            value |= (byte & 0x1F) << shift
-            more = bool(byte & 0x20)
-            p, shift = p + 1, shift + 5
-            if not more and byte & 0x10:
-                value |= -1 << shift
-        if len(runs) > 2:
-            value += runs[-2]
-        if value < 0:
-            raise BadMask(f"{where}: 'counts' holds a negative run")
-        runs.append(value)
-    return sum(runs)
+    """Number of pixels that the compressed runs cover (pycocotools' rleFrString, without the pixels).
+
+    A run is written in digits of 5 bits, lowest first, bit 6 of each saying that another one follows, and the sign is that of
+    the last digit; from the fourth run on it is the difference to the run before the last one.
+    """
+    data = np.frombuffer(counts.encode("utf-8", "surrogatepass"), dtype=np.uint8).astype(np.int64) - 48
+    wrong = (data < 0) | (data >= 64)
+    if wrong.any():
+        raise BadMask(f"{where}: 'counts' holds a character that is not COCO run-length text at {int(wrong.argmax())}")
+    if not len(data):
+        return 0
+    ends = np.flatnonzero(data & 0x20 == 0)
+    if not len(ends) or ends[-1] != len(data) - 1:
+        raise BadMask(f"{where}: 'counts' ends in the middle of a run")
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    digits = ends - starts + 1
+    if digits.max() > 7:  # 35 bits, more than any picture needs
+        raise BadMask(f"{where}: 'counts' holds a run of {int(digits.max())} digits at {int(starts[digits.argmax()])}")
+    place = np.arange(len(data)) - np.repeat(starts, digits)
+    runs = np.add.reduceat((data & 0x1F) << 5 * place, starts) - np.where(data[ends] & 0x10, 1 << 5 * digits, 0)
+    runs[1::2] = np.cumsum(runs[1::2])  # the second run is written whole, the fourth as its difference to the second, ...
+    runs[2::2] = np.cumsum(runs[2::2])
+    if runs.min() < 0:
+        raise BadMask(f"{where}: 'counts' holds a negative run")
+    # Sums of 64 bits might wrap round to the right size if single runs were larger than any mask.
+    return int(runs.max()) if runs.max() > MAX_PIXELS else int(runs.sum())
 
 
 def decode(rle: dict) -> np.ndarray:

@@ -3,7 +3,10 @@
 All are frozen and validated on creation. Boxes are xyxy pixels of the original image, masks COCO RLEs of its size.
 """
 
+import math
+import reprlib
 from dataclasses import asdict, dataclass, field
+from numbers import Real
 from typing import Any
 
 from egohoi import boxes, masks
@@ -15,9 +18,10 @@ TASKS = ("refer", "identify", "answer", "analyze", "ground")
 MAX_QUESTION = 8000
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise BadRecord(message)
+def _score(value, what: str) -> None:
+    """A detector's confidence lies in [0, 1] (NaN does not); None stands for a human label."""
+    if value is not None and not (isinstance(value, Real) and not isinstance(value, bool) and 0 <= value <= 1):
+        raise BadRecord(f"score of {what} must be a number from 0 to 1 or null, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,16 @@ class Hand:
     glove: bool | None = None
 
     def __post_init__(self):
-        _require(self.side in SIDES, f"hand side must be one of {', '.join(SIDES)}, got {self.side!r}")
+        if self.side not in SIDES:
+            raise BadRecord(f"hand side must be one of {', '.join(SIDES)}, got {self.side!r}")
         object.__setattr__(self, "box", boxes.check(self.box, where=f"{self.side} hand box"))
-        _require(self.contact in (None, True, False), f"hand contact must be true, false or null, got {self.contact!r}")
-        _require(
-            self.object is None or (isinstance(self.object, int) and not isinstance(self.object, bool) and self.object >= 0),
-            f"hand object must be an index or null, got {self.object!r}",
-        )
+        if self.contact not in (None, True, False):
+            raise BadRecord(f"hand contact must be true, false or null, got {self.contact!r}")
+        if self.object is not None and (not isinstance(self.object, int) or isinstance(self.object, bool) or self.object < 0):
+            raise BadRecord(f"hand object must be an index or null, got {self.object!r}")
+        if self.glove not in (None, True, False):
+            raise BadRecord(f"hand glove must be true, false or null, got {self.glove!r}")
+        _score(self.score, f"the {self.side} hand")
 
 
 @dataclass(frozen=True)
@@ -57,10 +64,16 @@ class Object:
     score: float | None = None
 
     def __post_init__(self):
-        _require(isinstance(self.name, str), f"object name must be a string, got {self.name!r}")
+        if not isinstance(self.name, str):
+            raise BadRecord(f"object name must be a string, got {self.name!r}")
         object.__setattr__(self, "box", boxes.check(self.box, where=f"box of object '{self.name}'"))
-        object.__setattr__(self, "hands", tuple(self.hands))
-        _require(all(h in SIDES for h in self.hands), f"hands of object '{self.name}' must be left, right or other, got {self.hands!r}")
+        if self.hands:
+            object.__setattr__(self, "hands", tuple(self.hands))
+            if not all(h in SIDES for h in self.hands):
+                raise BadRecord(f"hands of object '{self.name}' must be left, right or other, got {self.hands!r}")
+        else:
+            object.__setattr__(self, "hands", ())
+        _score(self.score, f"object '{self.name}'")
 
 
 @dataclass(frozen=True)
@@ -89,21 +102,27 @@ class Scene:
     extra: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        _require(isinstance(self.id, str) and bool(self.id), f"scene id must be a non-empty string, got {self.id!r}")
+        if not isinstance(self.id, str) or not self.id:
+            raise BadRecord(f"scene id must be a non-empty string, got {self.id!r}")
         where = f"scene '{self.id}'"
-        _require(isinstance(self.image, str), f"{where}: image must be a path, got {self.image!r}")
-        _require(
-            isinstance(self.size, (list, tuple)) and len(self.size) == 2 and all(isinstance(v, int) and v > 0 for v in self.size),
-            f"{where}: size must be [width, height] in pixels, got {self.size!r}",
-        )
+        if not isinstance(self.image, str):
+            raise BadRecord(f"{where}: image must be a path, got {self.image!r}")
+        if not isinstance(self.size, (list, tuple)) or len(self.size) != 2 or not all(isinstance(v, int) and v > 0 for v in self.size):
+            raise BadRecord(f"{where}: size must be [width, height] in pixels, got {self.size!r}")
         object.__setattr__(self, "size", tuple(self.size))
+        for name in ("action", "narration", "verb", "noun", "depth"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise BadRecord(f"{where}: {name} must be a text or null, got {reprlib.repr(value)}")
+        if not isinstance(self.source, str) or not isinstance(self.extra, dict):
+            raise BadRecord(f"{where}: source must be a text and extra an object")
+        if self.exhaustive not in (None, True, False):
+            raise BadRecord(f"{where}: exhaustive must be true, false or null, got {reprlib.repr(self.exhaustive)}")
         for name in ("hands", "objects", "questions"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for k, hand in enumerate(self.hands):
-            _require(
-                hand.object is None or hand.object < len(self.objects),
-                f"{where}: hand {k} points to object {hand.object}, the scene has {len(self.objects)}",
-            )
+            if hand.object is not None and hand.object >= len(self.objects):
+                raise BadRecord(f"{where}: hand {k} points to object {hand.object}, the scene has {len(self.objects)}")
         for item in (*self.hands, *self.objects):
             if item.mask is not None:
                 masks.check(item.mask, self.size, where=where)
@@ -136,10 +155,12 @@ class Example:
     extra: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        _require(bool(self.id), "example id must not be empty")
+        if not self.id:
+            raise BadRecord("example id must not be empty")
         object.__setattr__(self, "size", tuple(self.size))
         object.__setattr__(self, "conversation", tuple((str(q), str(a)) for q, a in self.conversation))
-        _require(len(self.conversation) > 0, f"example '{self.id}': the conversation is empty")
+        if not self.conversation:
+            raise BadRecord(f"example '{self.id}': the conversation is empty")
         object.__setattr__(self, "targets", tuple(self.targets))
 
 
@@ -169,8 +190,11 @@ class Query:
         if self.box is not None:
             object.__setattr__(self, "box", boxes.check(self.box, where="box of the question"))
         if self.point is not None:
-            point = tuple(float(v) for v in self.point)
-            if len(point) != 2:
+            try:
+                point = tuple(float(v) for v in self.point)
+            except (TypeError, ValueError, OverflowError):
+                point = ()
+            if len(point) != 2 or not all(math.isfinite(v) for v in point):
                 raise BadQuery(f"a point is x y in pixels, got {self.point!r}")
             object.__setattr__(self, "point", point)
 

@@ -10,12 +10,14 @@ Boxes are xyxy pixels; masks COCO RLEs of the picture's size; a hand's box is th
 """
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from egohoi.errors import BadData, BadRecord, EgohoiError
 from egohoi.records import Hand, Object, Scene
+from egohoi.scenes import raw
 
 FILE = "scenes.jsonl"
 _HAND = ("side", "box", "contact", "object", "mask", "score", "glove")
@@ -33,25 +35,43 @@ def locate(data) -> Path:
     return path
 
 
-def read(data) -> Iterator[Scene]:
+def read(data, *, on_error: raw.OnError = None) -> Iterator[Scene]:
     """Scenes of a folder or file, streaming; image and depth paths come back joined with the folder.
 
-    Raises BadData (no such file), BadRecord (names file and line).
+    Raises BadData (no such file), BadRecord (names file and line); on_error collects broken lines instead.
     """
     path = locate(data)
     with open(path, encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                yield parse(line, f"{path}:{number}", path.parent)
+                try:
+                    scene = parse(line, f"{path}:{number}", path.parent)
+                except BadRecord as error:
+                    raw.report(error, on_error)
+                else:
+                    yield scene
 
 
 def parse(line: str, where: str, folder: Path | None = None) -> Scene:
     """One line -> Scene. where: "file:line" for messages; folder: joined with relative paths. Raises BadRecord."""
     try:
-        row = json.loads(line)
+        row = _DECODER.decode(line.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise BadRecord(f"{where}: not JSON ({str(error)[:80]})") from error
     return from_json(row, where, folder)
+
+
+def _refuse(word: str):
+    raise ValueError(f"{word} is no number: write null, or leave the key out")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _refuse(digits[:20])
+
+
+#: Python itself reads NaN, Infinity and 1e999, which other readers of JSON refuse and which no box or score can be.
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
 def from_json(row, where: str, folder: Path | None = None) -> Scene:
@@ -92,21 +112,34 @@ def to_json(scene: Scene, folder: Path | None = None) -> dict:
             value = _relative(value, folder)
         if value not in (None, (), ""):
             row[key] = _plain(value)
-    row.update(scene.extra)
+    known = (*_SCENE, "hands", "objects")
+    row.update({k: v for k, v in scene.extra.items() if k not in known})
+    if inner := {k: v for k, v in scene.extra.items() if k in known}:
+        row["extra"] = inner
     return row
 
 
 def write(data, scenes: Iterable[Scene]) -> int:
-    """Write scenes to `data` (folder or .jsonl file), atomically. Returns how many."""
+    """Write scenes to `data` (folder or .jsonl file), atomically. Returns how many.
+
+    Raises BadRecord (a value that JSON cannot hold, such as NaN in `extra`); what was there stays.
+    """
     path = Path(data)
     if path.suffix != ".jsonl":
         path = path / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     count, part = 0, path.with_name(path.name + ".part")
-    with open(part, "w", encoding="utf-8") as out:
-        for count, scene in enumerate(scenes, 1):
-            out.write(json.dumps(to_json(scene, path.parent), ensure_ascii=False) + "\n")
-    os.replace(part, path)
+    try:
+        with open(part, "w", encoding="utf-8") as out:
+            for count, scene in enumerate(scenes, 1):
+                try:
+                    line = json.dumps(to_json(scene, path.parent), ensure_ascii=False, allow_nan=False)
+                except (TypeError, ValueError) as error:
+                    raise BadRecord(f"{path}: scene '{scene.id}' cannot be written as JSON ({error})") from error
+                out.write(line + "\n")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
     return count
 
 
