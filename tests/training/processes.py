@@ -76,7 +76,7 @@ def start(arguments, folder, count: int = 1, **environment: str) -> list:
     return started
 
 
-def wait(started, seconds: float = 240) -> list[int]:
+def wait(started, seconds: float = 900) -> list[int]:
     """Exit statuses (minus the signal's number if one ended it)."""
     for process in started:
         process.join(seconds)
