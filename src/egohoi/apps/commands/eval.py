@@ -60,8 +60,9 @@ def scenes(
                                    "measures": {k: tally.measure(k).to_json() for k in tally.keys() if tally.measure(k)}})
     if report:
         from egohoi.evaluation import report as page
+        from egohoi.evaluation import report_scenes
 
-        page.write(report, title, tables, records)
+        page.write(report, title, tables, report_scenes.items(records), facts={"model": source, "data": data})
 
 
 def _progress(records, todo, part):
