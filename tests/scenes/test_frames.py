@@ -1,5 +1,8 @@
 """Frames out of videos: small videos whose every picture shows its own number in grey levels."""
 
+import struct
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -106,6 +109,7 @@ def test_plan():
         "P01_01": {140: "EPIC_Kitchens/frames/P01_01/frame_0000000140.jpg", 7: "x/P01_01/frame_7.jpg"},
         "uid": {12: "Ego4D/v2/frames/uid/frame_12.png"},
     }
+    assert found.again == {}
     assert found.unknown == ("P01/P01_01/P01_01_frame_0000000140.jpg", "frame_1.jpg")
     for bad in ("/etc/v/frame_1.jpg", "a/../../v/frame_1.jpg"):
         with pytest.raises(BadData, match="below the output folder"):
@@ -122,3 +126,84 @@ def test_what_is_no_video(tmp_path):
     (tmp_path / "b" / "clip.MP4").touch()
     with pytest.raises(BadData, match="two videos are named clip"):
         frames.find_videos(tmp_path)
+
+
+def test_one_frame_with_two_names(tmp_path):
+    found = frames.plan(["EPIC_Kitchens/frames/clip/frame_3.jpg", "clip/frame_0000000003.jpg", "clip/frame_99.jpg", "b/clip/frame_99.jpg"])
+    assert found.again == {"clip/frame_0000000003.jpg": "EPIC_Kitchens/frames/clip/frame_3.jpg", "b/clip/frame_99.jpg": "clip/frame_99.jpg"}
+    frames.extract(video(tmp_path / "clip.mp4"), found.videos["clip"], tmp_path)
+    assert frames.repeat(found.again, tmp_path) == (1, ("b/clip/frame_99.jpg",))
+    assert frames.repeat(found.again, tmp_path) == (0, ("b/clip/frame_99.jpg",))
+    assert (tmp_path / "clip/frame_0000000003.jpg").read_bytes() == (tmp_path / "EPIC_Kitchens/frames/clip/frame_3.jpg").read_bytes()
+
+
+def turned(path, matrix):
+    """Write a display matrix (9 numbers) into the track header of an mp4 file, as a phone that was held upright does."""
+    data = path.read_bytes()
+    at = data.index(b"tkhd") + 44
+    assert data[at : at + 36] == struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    path.write_bytes(data[:at] + struct.pack(">9i", *matrix) + data[at + 36 :])
+
+
+@pytest.mark.parametrize("matrix, size, corner", [
+    ((0, 65536, 0, -65536, 0, 0, 48 << 16, 0, 1 << 30), (48, 64), "right"),  # a quarter turn clockwise: what was left is up
+    ((-65536, 0, 0, 0, -65536, 0, 64 << 16, 48 << 16, 1 << 30), (64, 48), "right below"),
+    ((0, -65536, 0, 65536, 0, 0, 0, 64 << 16, 1 << 30), (48, 64), "below"),
+    ((65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30), (64, 48), "left"),
+])
+def test_pictures_stand_upright(tmp_path, matrix, size, corner):
+    """A bright left upper corner goes where the display matrix turns it."""
+    path = tmp_path / "clip.mp4"
+    pixels = np.full((48, 64, 3), 20, np.uint8)
+    pixels[:16, :16] = 230
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(4):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    turned(path, matrix)
+    frames.extract(path, {2: "clip/2.png"}, tmp_path)
+    picture = np.asarray(Image.open(tmp_path / "clip/2.png")).mean(axis=2)
+    assert (picture.shape[1], picture.shape[0]) == size
+    bright = {"left": (5, 5), "right": (5, size[0] - 6), "below": (size[1] - 6, 5), "right below": (size[1] - 6, size[0] - 6)}
+    assert {name for name, at in bright.items() if picture[at] > 150} == {corner}
+
+
+def test_halves_of_killed_runs_are_removed(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tmp_path / "clip").mkdir()
+    mine, others = tmp_path / f"clip/3.jpg.{gone.pid}.part", tmp_path / "clip/my notes.part"
+    for path in (mine, others):
+        path.touch()
+    frames.extract(video(tmp_path / "clip.mp4"), {3: "clip/3.jpg"}, tmp_path)
+    assert not mine.exists() and others.exists()
+
+
+def test_killed_at_any_picture_it_ends_with_the_same_bytes(tmp_path, monkeypatch):
+    path, wanted = video(tmp_path / "clip.mp4"), {n: f"clip/{n}.jpg" for n in (0, 3, 9, 30)}
+    frames.extract(path, wanted, tmp_path / "whole")
+    replace = frames.os.replace
+
+    class Killed(BaseException):
+        pass
+
+    for survived in range(len(wanted)):
+        left = survived
+
+        def dying(part, place):
+            nonlocal left
+            if left == 0:
+                raise Killed
+            left -= 1
+            replace(part, place)
+
+        monkeypatch.setattr(frames.os, "replace", dying)
+        with pytest.raises(Killed):
+            frames.extract(path, wanted, tmp_path / f"cut{survived}")
+        monkeypatch.setattr(frames.os, "replace", replace)
+        done = frames.extract(path, wanted, tmp_path / f"cut{survived}")
+        assert (done.kept, done.written) == (survived, len(wanted) - survived)
+        for name in wanted.values():
+            assert (tmp_path / f"cut{survived}" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

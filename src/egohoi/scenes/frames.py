@@ -11,6 +11,7 @@ A picture `.../VIDEO/frame_0000000140.jpg` is frame 140 of the video file `VIDEO
 
 import os
 import re
+import shutil
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -36,10 +37,12 @@ class Counting:
 @dataclass(frozen=True)
 class Plan:
     """The frames that are needed. videos: {video: {frame number: path of the picture below the output folder}}; unknown: pictures
-    whose path names no video and frame."""
+    whose path names no video and frame; again: {path: the path in `videos` that is the same frame}, where the files that need
+    frames name one in two ways."""
 
     videos: dict[str, dict[int, str]] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
+    again: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def plan(images: Iterable[str]) -> Plan:
     """
     videos: dict[str, dict[int, str]] = {}
     unknown: dict[str, None] = {}
+    again: dict[str, str] = {}
     for image in images:
         path = PurePosixPath(image.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts:
@@ -74,8 +78,11 @@ def plan(images: Iterable[str]) -> Plan:
         if found is None or len(path.parts) < 2:
             unknown[image] = None
         else:
-            videos.setdefault(path.parts[-2], {})[int(found[1])] = str(path if path.suffix else path.with_suffix(".jpg"))
-    return Plan(videos, tuple(unknown))
+            place = str(path if path.suffix else path.with_suffix(".jpg"))
+            first = videos.setdefault(path.parts[-2], {}).setdefault(int(found[1]), place)
+            if first != place:
+                again[place] = first
+    return Plan(videos, tuple(unknown), again)
 
 
 def find_videos(folder) -> dict[str, Path]:
@@ -101,6 +108,7 @@ def extract(
     path, out = Path(video), Path(out)
     todo = {n: out / p for n, p in wanted.items() if not _there(out / p)}
     kept = len(wanted) - len(todo)
+    _sweep(todo.values())
     if not todo:
         return Extracted(path.stem, 0, kept)
     av = need("av", "data")
@@ -115,6 +123,23 @@ def extract(
     except (av.FFmpegError, OSError, ValueError, IndexError) as error:
         raise BadData(f"{path}: cannot be read as a video ({raw.short(error)})") from error
     return Extracted(path.stem, written, kept, tuple(wanted[n] for n in sorted(todo) if not _there(todo[n])))
+
+
+def repeat(again: Mapping[str, str], out) -> tuple[int, tuple[str, ...]]:
+    """Copy frames to their second names, where those are not there yet: (number of copies, second names whose frame is missing)."""
+    out, count, lost = Path(out), 0, []
+    for name, first in again.items():
+        if _there(out / name):
+            continue
+        if not _there(out / first):
+            lost.append(name)
+            continue
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        part = out / f"{name}.{os.getpid()}.part"
+        shutil.copyfile(out / first, part)
+        os.replace(part, out / name)
+        count += 1
+    return count, tuple(lost)
 
 
 def _there(path: Path) -> bool:
@@ -179,14 +204,21 @@ def _decode(av, path: Path, stamps: list[int], keys: list[int]) -> Iterator[tupl
                     continue
                 at = first.pts
                 if at == stamp:
-                    yield stamp, first.to_image()
+                    yield stamp, _upright(first)
                     continue
             for frame in frames:
                 at = frame.pts if frame.pts is not None else at
                 if frame.pts is not None and frame.pts >= stamp:
                     if frame.pts == stamp:
-                        yield stamp, frame.to_image()
+                        yield stamp, _upright(frame)
                     break
+
+
+def _upright(frame):
+    """The PIL image that a player shows: turned by the quarter turns of the file's display matrix, as `ffmpeg` turns it."""
+    picture = frame.to_image()
+    turns = round(getattr(frame, "rotation", 0) / 90) % 4  # counterclockwise, as PIL counts
+    return picture if turns == 0 else picture.rotate(90 * turns, expand=True)
 
 
 def _write(picture, path: Path, size: tuple[int, int] | None, quality: int) -> None:
@@ -198,6 +230,31 @@ def _write(picture, path: Path, size: tuple[int, int] | None, quality: int) -> N
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _sweep(paths: Iterable[Path]) -> None:
+    """Remove what runs that were killed left of pictures that are there now. A run that is still writing one loses nothing: its
+    own half is spared while it lives."""
+    by_folder: dict[Path, set[str]] = {}
+    for path in paths:
+        by_folder.setdefault(path.parent, set()).add(path.name)
+    for folder, names in by_folder.items():
+        if not folder.is_dir():
+            continue
+        for part in folder.glob("*.part"):
+            name, _, process = part.name.removesuffix(".part").rpartition(".")
+            if name in names and process.isdecimal() and not _alive(int(process)):
+                part.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _format(suffix: str, quality: int) -> dict:

@@ -55,6 +55,9 @@ def frames(
                 problems.append(str(error))
                 lost += plan.videos[video].values()
             progress.advance(task, len(plan.videos[video]))
+    copied, uncopied = extraction.repeat(plan.again, out)
+    written += copied
+    lost += uncopied
     console.print(f"{written:,} frames written, {kept:,} were there, of {len(names):,} videos below {videos}", highlight=False)
     if missing is not None:
         Path(missing).write_text("".join(f"{p}\n" for p in lost), encoding="utf-8")
@@ -64,7 +67,8 @@ def frames(
         reasons = [
             f"{count:,} {why}" for count, why in (
                 (len(plan.unknown), "name no video and frame"), (len(absent), "are of videos that are not there"),
-                (len(lost) - len(absent) - len(plan.unknown), "could not be found in their video"),
+                (len(uncopied), "are second names of missing ones"),
+                (len(lost) - len(absent) - len(plan.unknown) - len(uncopied), "could not be found in their video"),
             ) if count
         ]
         listed = f": {missing} lists them" if missing else f", such as {lost[0]}: --missing FILE lists them"
