@@ -7,8 +7,8 @@ It is read twice, stopping at the first broken record and collecting them, and m
 
 - raise nothing but errors of egohoi.errors, each of which names the file that was mutated (or the one beside it) and the record,
   unless the file as a whole is unreadable; pictures and labels are one record each;
-- give scenes that are valid JSON;
-- end within --seconds and take no more memory than --megabytes and 20 times the file, beyond what the process had.
+- give scenes that are valid JSON, and so are the questions of HOI-QA about them;
+- end within --seconds of computing and take no more memory than --megabytes and 20 times the file, beyond what the process had.
 
 Prints a table by reader and exits with 1 if any input failed; every failure is reported with the seed that makes it again.
 """
@@ -227,7 +227,7 @@ def targets() -> list[Target]:
         Target("coco", "coco/annotations.json", mutated_json, lambda d, e: coco.read(d / "coco", on_error=e)),
         Target("egohos", "egohos/train/label/ego4d_1.png", mutated_index, lambda d, e: egohos.read(d / "egohos", on_error=e)),
         Target("egohos", "egohos/train/image/ego4d_1.jpg", mutate_bytes, lambda d, e: egohos.read(d / "egohos", on_error=e)),
-        Target("jsonl", "jsonl/scenes.jsonl", mutated_lines, lambda d, e: jsonl.read(d / "jsonl"), False),
+        Target("jsonl", "jsonl/scenes.jsonl", mutated_lines, lambda d, e: jsonl.read(d / "jsonl", on_error=e)),
         Target("irgbench", "irg/dataset_split/train/f1.json", mutated_json, irg),
         Target("irgbench", "irg/mask/f1.png", mutated_index, irg),
         Target("irgbench", "irg/depth/f1.png", mutated_index, irg),
@@ -284,6 +284,10 @@ WHOLE = re.compile(r"not JSON|not CSV|holds n|lacks the columns|damaged|cut shor
 # Checks ---------------------------------------------------------------------------------------------------------------------
 
 
+#: Times the limit of computing time that one input may take by the clock.
+WAITING = 20
+
+
 class Hang(BaseException):
     """Raised by the alarm; no reader may catch it."""
 
@@ -314,15 +318,19 @@ def _reset_peak() -> None:
         pass
 
 
-def consume(records, strict: bool = True) -> int:
-    """Number of records; each must be writable as JSON, without NaN and infinity if strict."""
+def consume(records) -> int:
+    """Number of records. A scene must be writable as JSON, and so must every question that is asked about it."""
+    from egohoi.questions import hoiqa, official
     from egohoi.records import Scene
     from egohoi.scenes import jsonl
 
     count = 0
     for count, record in enumerate(records, 1):
         if isinstance(record, Scene):
-            json.dumps(jsonl.to_json(record), allow_nan=not strict)
+            json.dumps(jsonl.to_json(record), allow_nan=False)
+            for settings in (hoiqa.Settings(), hoiqa.Settings(wording="more", negatives=True, name_held=True)):
+                for example in (*hoiqa.train_examples(record, settings), *hoiqa.test_examples(record, settings)):
+                    official.member(example)
     return count
 
 
@@ -330,8 +338,7 @@ def check(target: Target, folder: Path, on_error) -> tuple[str, str | None]:
     """(how it ended, what is wrong or None) of one reading."""
     names = {Path(target.file).name, *(p.name for p in folder.rglob("*.*"))}
     try:
-        # jsonl hands unknown keys through as they are, and Python's JSON reader takes NaN
-        count = consume(target.read(folder, on_error), strict=target.name != "jsonl")
+        count = consume(target.read(folder, on_error))
     except EgohoiError as error:
         message = str(error)
         if not any(n in message for n in names):
@@ -360,13 +367,16 @@ def run(inputs: int, seed: int = 0, reader: str | None = None, seconds: float = 
         raise Hang
 
     def timed(target: Target, on_error) -> tuple[str, str | None]:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        # Computing time, so that a busy machine fails no reader; a reader that waits is caught by the clock.
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.setitimer(signal.ITIMER_REAL, WAITING * seconds)
         try:
             return check(target, folder, on_error)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
-    before = signal.signal(signal.SIGALRM, alarm)
+    before = [(number, signal.signal(number, alarm)) for number in (signal.SIGALRM, signal.SIGPROF)]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         prepare(folder)
@@ -386,9 +396,9 @@ def run(inputs: int, seed: int = 0, reader: str | None = None, seconds: float = 
                 errors: list[EgohoiError] = []
                 for on_error in (None, errors.append) if target.collects else (None,):
                     _reset_peak()
-                    start, had = time.monotonic(), _status("VmRSS")
+                    start, had = time.process_time(), _status("VmRSS")
                     ended, problem = timed(target, on_error)
-                    took, grew = time.monotonic() - start, _status("VmHWM") - had
+                    took, grew = time.process_time() - start, _status("VmHWM") - had
                     if problem is None and grew > allowed:
                         problem = f"took {grew:.0f} MB"
                     wrong = [e for e in errors if not isinstance(e, EgohoiError) or not any(c in str(e) for c in (path.name, str(folder)))]
@@ -404,7 +414,8 @@ def run(inputs: int, seed: int = 0, reader: str | None = None, seconds: float = 
                 if report is not None and (k + 1) % 500 == 0:
                     report(k + 1, inputs)
         finally:
-            signal.signal(signal.SIGALRM, before)
+            for number, handler in before:
+                signal.signal(number, handler)
     return outcome
 
 
@@ -413,7 +424,7 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--reader", help="only this reader")
-    parser.add_argument("--seconds", type=float, default=10.0, help="most seconds for one input")
+    parser.add_argument("--seconds", type=float, default=10.0, help="most seconds of computing for one input")
     parser.add_argument("--megabytes", type=float, default=300.0, help="most memory that one input may take")
     parser.add_argument("--json", help="write the result there")
     options = parser.parse_args()

@@ -283,9 +283,14 @@ def _mask(parts: list[np.ndarray], size: tuple[int, int]) -> dict:
     flat = [p.reshape(-1).tolist() for p in parts]
     if not _overlap(parts):
         return masks.from_polygons(flat, size)
+    # Only the part of the picture that they lie in is drawn: whole pictures would take most of the reading time.
+    left, top = (int(v) for v in np.floor(np.min([p.min(axis=0) for p in parts], axis=0)))
+    right, bottom = (int(v) for v in np.ceil(np.max([p.max(axis=0) for p in parts], axis=0)))
+    window = (min(right, size[0]) - left, min(bottom, size[1]) - top)
     total = np.zeros((size[1], size[0]), dtype=bool)
-    for polygon in flat:
-        total ^= masks.decode(masks.from_polygons([polygon], size))
+    part = total[top : top + window[1], left : left + window[0]]
+    for polygon in parts:
+        part ^= masks.decode(masks.from_polygons([(polygon - (left, top)).reshape(-1).tolist()], window))
     return masks.encode(total)
 
 
