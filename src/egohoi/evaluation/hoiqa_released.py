@@ -1,0 +1,228 @@
+"""Protocol `released`: what the published evaluation of HOI-QA prints, to the last digit, faults included.
+
+Source: HOI-Ref, `eval_scripts/evaluate.py` and `helper.py`. What is wrong with it, and is kept here on purpose: boxes are compared
+with "+1 pixel" after `int()`; an answer without a box is left out of the mean IoU of the test files and counts 0 in the hoi file;
+of several predicted boxes the best counts, on a canvas of 1920x1080 also for Ego4D; both truths of a two-box question may take
+the same predicted box, and the question is right as a whole or wrong as a whole; a two-box question with no box adds one 0 to the
+mean and one with three adds none; a noun is right if it is one word of the answer, split at spaces, so that a name of two words
+never is; a hand is right if its name stands in the answer, whatever else does; any glove is every glove.
+"""
+
+import re
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from egohoi.errors import BadData, BadPredictions
+
+#: How the published script finds boxes in an answer.
+PATTERN = re.compile(r"{<(-?\d+(?:\.\d+)?)><(-?\d+(?:\.\d+)?)><(-?\d+(?:\.\d+)?)><(-?\d+(?:\.\d+)?)>}")
+HANDS = ("right hand", "left hand")
+#: Questions of the hoi file that ask for hands themselves; all other boxes there are of interactions.
+HAND_QUESTIONS = frozenset((
+    "[refer] Where is the right hand of the person?", "[refer] Where is the left hand of the person?",
+    "[refer] Where are the hands of the person?",
+))
+THRESHOLD = 0.5
+_RULE = "-" * 50
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one answer adds: how many were asked and right, the IoUs that enter the mean, whether no box was found.
+
+    said: a line that the published script prints while it counts (three boxes for two), "" otherwise.
+    """
+
+    subset: str
+    total: int
+    right: int
+    ious: tuple[float, ...] = ()
+    no_box: bool = False
+    said: str = ""
+
+
+def boxes_of(text: str) -> list[list[float]]:
+    """All boxes in a text, numbers as written (0-100)."""
+    return [[float(v) for v in found] for found in PATTERN.findall(text)]
+
+
+def on_canvas(box, width: int, height: int) -> tuple[int, int, int, int]:
+    """A box of the 0-100 grid in whole pixels, cut towards zero."""
+    return int(box[0] / 100 * width), int(box[1] / 100 * height), int(box[2] / 100 * width), int(box[3] / 100 * height)
+
+
+def iou(a, b) -> float:
+    """Intersection over union with one pixel added to every side; of reversed boxes, whatever the formula gives."""
+    wide = min(a[2], b[2]) - max(a[0], b[0]) + 1
+    high = min(a[3], b[3]) - max(a[1], b[1]) + 1
+    inter = wide * high if wide > 0 and high > 0 else 0
+    return inter / ((a[2] - a[0] + 1) * (a[3] - a[1] + 1) + (b[2] - b[0] + 1) * (b[3] - b[1] + 1) - inter)
+
+
+def named(answer: str, noun: str) -> bool:
+    """Whether an answer names the truth of a test file."""
+    said = answer.lower().replace(".", "")
+    return noun in said if noun in HANDS else noun in said.split(" ")
+
+
+def test_box(noun: str, truth, answer: str, size: tuple[int, int]) -> Outcome:
+    """A referral of a test file. truth: xyxy pixels of the canvas `size`."""
+    subset = "handN2handBB" if noun in HANDS else "objN2objBB"
+    found = boxes_of(answer)
+    if not found:
+        return Outcome(subset, 1, 0, (), True)
+    if len(found) == 1:
+        value = iou(truth, on_canvas(found[0], *size))
+    else:
+        value = max([iou(truth, on_canvas(box, 1920, 1080)) for box in found])
+    return Outcome(subset, 1, int(value > THRESHOLD), (value,))
+
+
+def test_noun(noun: str, answer: str) -> Outcome:
+    """An identification of a test file."""
+    return Outcome("handBB2handN" if noun in HANDS else "objBB2objN", 1, int(named(answer, noun)))
+
+
+def hoi_box(question: str, truth: list, answer: str) -> Outcome:
+    """A question of the hoi file that asks for boxes. truth: one or two boxes in pixels. Raises BadData for another question."""
+    subset = box_subset(question)
+    found = boxes_of(answer)
+    if len(truth) == 1:
+        if not found:
+            return Outcome(subset, 1, 0, (0.0,), True)
+        value = max([iou(truth[0], on_canvas(box, 1920, 1080)) for box in found])
+        return Outcome(subset, 1, int(value > THRESHOLD), (value,))
+    if not found:
+        return Outcome(subset, 2, 0, (0.0,), True)
+    if len(found) == 1:
+        return Outcome(subset, 2, 0, (0.0, 0.0))
+    if len(found) > 2:
+        return Outcome(subset, 2, 0, (), False, f"More than 2 bounding boxes present. {found}")
+    scaled = [on_canvas(box, 1920, 1080) for box in found]
+    first, second = (max([iou(box, other) for other in scaled]) for box in truth)
+    return Outcome(subset, 2, 2 * int(second > THRESHOLD and first > THRESHOLD), (first, second))
+
+
+def hoi_noun(question: str, noun: str, answer: str) -> Outcome:
+    """A question of the hoi file that asks for a name."""
+    if "[vqa] What hand is holding the" in question:
+        subset = "objN2handN"
+    else:
+        subset = "handN2objN" if "[vqa] What is the object in the " in question else ""
+    if noun in ("right glove", "left glove"):
+        return Outcome(subset, 1, int("glove" in answer.lower().replace(".", "")))
+    return Outcome(subset, 1, int(named(answer, noun)))
+
+
+def box_subset(question: str) -> str:
+    """Subset of a question that asks for boxes. Raises BadData."""
+    if "[refer] Locate the object being manipulated by" in question:
+        return "handN2objBB"
+    if "[refer] Which hand has the" in question:
+        return "objN2handBB"
+    if question in HAND_QUESTIONS:
+        return "handN2handBB"
+    raise BadData(f"the question is none of HOI-QA: {question!r:.120}")
+
+
+class _Sum:
+    """Right, asked, IoUs and answers without a box."""
+
+    def __init__(self):
+        self.right = self.total = self.no_box = 0
+        self.ious = array("d")
+
+    def add(self, outcome: Outcome) -> None:
+        self.right += outcome.right
+        self.total += outcome.total
+        self.no_box += outcome.no_box
+        self.ious.extend(outcome.ious)
+
+    def __add__(self, other: "_Sum") -> "_Sum":
+        out = _Sum()
+        out.right, out.total = self.right + other.right, self.total + other.total
+        out.ious = self.ious + other.ious
+        return out
+
+
+class Released:
+    """Adds outcomes in the order of the published script, and prints its lines. Sums of floats follow that order."""
+
+    SUBSETS = ("handBB2handN", "objBB2objN", "objN2objBB", "handN2handBB", "handN2objBB", "objN2handBB", "objN2handN", "handN2objN")
+
+    def __init__(self):
+        self._sums = {(part, what): _Sum() for part in ("epic", "ego4d", "hoi", "hands", "interaction") for what in ("noun", "box")}
+        self._subsets = {name: [0, 0] for name in (*self.SUBSETS, "")}
+        self._said: list[str] = []
+
+    def add(self, part: str, what: str, outcome: Outcome) -> None:
+        """part: epic, ego4d or hoi; what: noun or box."""
+        self._sums[part, what].add(outcome)
+        if part == "hoi" and what == "box":
+            self._sums["hands" if outcome.subset == "handN2handBB" else "interaction", what].add(outcome)
+        held = self._subsets[outcome.subset]
+        held[0] += outcome.right
+        held[1] += outcome.total
+        if outcome.said:
+            self._said.append(outcome.said)
+
+    def lines(self) -> list[str]:
+        """The lines of the published script. Raises BadPredictions where it stops with a division by zero."""
+        return list(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        epic, ego4d, hoi = (tuple(self._sums[part, what] for what in ("noun", "box")) for part in ("epic", "ego4d", "hoi"))
+        for name, (noun, box) in (("epic-test.json", epic), ("ego4d-test.json", ego4d)):
+            yield f"Noun Accuracy: {_share(noun, name)}"
+            yield f"BBox Accuracy: {_share(box, name)}"
+            yield f"Mean IoU Score: {_mean(box.ious, name)}"
+            yield f"Wrong BB cases: {box.no_box}"
+        yield from self._said
+        yield f"HOI Noun Accuracy: {_share(hoi[0], 'names of epic-visor-test.json')}"
+        yield f"HOI BBox Accuracy: {_share(hoi[1], 'boxes of epic-visor-test.json')}"
+        yield f"HOI Mean IoU Score: {_mean(hoi[1].ious, 'epic-visor-test.json')}"
+        yield f"HOI Wrong BB cases: {hoi[1].no_box}"
+        noun, box = epic[0] + hoi[0] + ego4d[0], epic[1] + hoi[1] + ego4d[1]
+        yield f"Final Noun Accuracy: {_share(noun, 'names')}"
+        yield f"Final BBox Accuracy: {_share(box, 'boxes')}"
+        yield f"Final Mean IoU Score: {_mean(box.ious, 'boxes')}; {len(box.ious)}"
+        yield _RULE
+        hands_noun, hands = epic[0] + ego4d[0], epic[1] + ego4d[1] + self._sums["hands", "box"]
+        interaction = self._sums["interaction", "box"]
+        yield f"ho_ref Noun Accuracy: {_share(hands_noun, 'names')}"
+        yield f"ho_ref BBox Accuracy: {_share(hands, 'boxes')}"
+        yield f"ho_ref Mean IoU Score: {_mean(hands.ious, 'boxes')}"
+        yield f"i_ref Noun Accuracy: {_share(hoi[0], 'names of epic-visor-test.json')}"
+        yield f"i_ref BBox Accuracy: {_share(interaction, 'boxes of interactions')}"
+        yield f"i_ref Mean IoU Score: {_mean(interaction.ious, 'boxes of interactions')}"
+        yield _RULE
+        yield "Subset Evaluation"
+        for name in self.SUBSETS:
+            right, total = self._subsets[name]
+            yield f"{name} Accuracy: {_percent(right, total, name)}; {right}/{total}"
+
+    def numbers(self) -> dict[str, float | None]:
+        """Subset or "noun", "box", "iou" -> value in percent as the script rounds it; None where there is nothing to divide by."""
+        parts = ("epic", "hoi", "ego4d")
+        noun, box = (self._sums[parts[0], w] + self._sums[parts[1], w] + self._sums[parts[2], w] for w in ("noun", "box"))
+        shares = {"noun": (noun.right, noun.total), "box": (box.right, box.total)} | {k: tuple(self._subsets[k]) for k in self.SUBSETS}
+        out = {name: round(right / total * 100, 2) if total else None for name, (right, total) in shares.items()}
+        out["iou"] = round(sum(box.ious) / len(box.ious) * 100, 2) if len(box.ious) else None
+        return out
+
+
+def _percent(right: int, total: int, of: str) -> float:
+    if not total:
+        raise BadPredictions(f"the published script divides by zero here: there is no item of {of} (use --protocol strict)")
+    return round((right / total) * 100, 2)
+
+
+def _share(held: _Sum, of: str) -> str:
+    return f"{_percent(held.right, held.total, of)}; {held.right}/{held.total}"
+
+
+def _mean(values: array, of: str) -> float:
+    if not len(values):
+        raise BadPredictions(f"the published script divides by zero here: no answer about {of} holds a box (use --protocol strict)")
+    return round(sum(values) / len(values) * 100, 2)
