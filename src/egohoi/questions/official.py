@@ -357,13 +357,17 @@ class Frames:
         self._folders: dict[str, frozenset] = {}
 
     def find(self, image: str) -> Path | None:
-        """The file of a picture as a record names it, or None: as it is, below root, or as VIDEO/FRAME below PLACES."""
+        """The file of a picture as a record names it, or None: below root, as VIDEO/FRAME below PLACES, or as it is from here.
+
+        The last is for pictures of one's own, which records name as their annotations were opened.
+        """
         video_and_frame = "/".join(image.split("/")[-2:])
         for place in (image, *(f"{p}/{video_and_frame}" if p else video_and_frame for p in PLACES)):
             path = self.root / place  # an absolute place stays absolute
             if path.name in self._names(path.parent):
                 return path
-        return None
+        path = Path(image)
+        return path if path.name in self._names(path.parent) else None
 
     def _names(self, folder: Path) -> frozenset:
         key = str(folder)

@@ -111,7 +111,8 @@ def _show(report: dict, out: str) -> None:
     for split, by_source in report["questions"].items():
         if not by_source:
             continue
-        table = Table(title=f"{split}: {report['rows'][split]:,} questions about {report['frames'][split]:,} frames", title_justify="left")
+        console.print(f"{split}: {report['rows'][split]:,} questions about {report['frames'][split]:,} frames", highlight=False)
+        table = Table()
         table.add_column("type", overflow="fold")
         for source in by_source:
             table.add_column(source, justify="right")
@@ -119,7 +120,7 @@ def _show(report: dict, out: str) -> None:
             table.add_row(kind, *(f"{found.get(kind, 0):,}" for found in by_source.values()))
         console.print(table)
     if report["dropped"]:
-        table = Table("source", "type", "not asked because", title="not asked", title_justify="left")
+        table = Table("source", "type", "not asked because")
         table.add_column("times", justify="right")
         for source, by_type in report["dropped"].items():
             for kind, reasons in by_type.items():
@@ -130,23 +131,23 @@ def _show(report: dict, out: str) -> None:
         console.print(f"{report['broken']['count']:,} broken records left out, for example:", style="yellow")
         for text in report["broken"]["first"][:5]:
             console.print(f"  {text}", markup=False, highlight=False)
-    console.print(f"{report['total']:,} questions in {out}: shards in train and test, official files in hoiqa, report.json", highlight=False)
+    console.print(f"{report['total']:,} questions in {out}: shards in train and test, official files in hoiqa, report.json", highlight=False, soft_wrap=True)
 
 
 @app.command()
 def check(
-    data: Annotated[str, typer.Argument(help="One of the HOI-QA files, a folder of them, or a store of shards.")],
+    data: Annotated[str, typer.Argument(help="A build, a store of shards, files of HOI-QA, scenes.jsonl, or a text file with one picture a line.")],
     frames: Annotated[str, typer.Option(help="Folder below which the frames lie.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print {questions, frames, missing} as JSON.")] = False,
 ) -> int:
     """Are all frames there? Reads every record as well, and lists the frames that are missing, each once."""
-    from egohoi.questions import official
+    from egohoi.questions import official, pictures
 
     places, counted = official.Frames(frames), {"questions": 0}
     seen: set[str] = set()
 
     def images():
-        for image, count in _images(Path(data)):
+        for image, count in pictures.named(data):
             counted["questions"] += count
             seen.add(image)
             yield image
@@ -164,31 +165,9 @@ def check(
             "egohoi build frames extracts them from the videos"
         )
     if not as_json:
-        print(f"all {len(seen):,} frames of {counted['questions']:,} questions are there")
+        about = f" of {counted['questions']:,} questions" if counted["questions"] else ""
+        print(f"all {len(seen):,} frames{about} are there")
     return 0
-
-
-def _images(data: Path):
-    """(picture, number of questions about it in this record) of an official file, a folder of them, or a store."""
-    from egohoi import store
-    from egohoi.questions import official
-
-    if data.is_dir() and (data / "hoiqa").is_dir():
-        data = data / "hoiqa"
-    if data.is_dir() and not list(data.glob("*.parquet")):
-        files = sorted(data.glob("*.json"))
-        if not files:
-            raise BadData(f"{data}: holds neither files of HOI-QA nor shards")
-    elif data.suffix == ".json":
-        files = [data]
-    else:
-        for batch in store.Store(data).tables(["image"]):
-            for image in batch.column("image").to_pylist():
-                yield image, 1
-        return
-    for file in files:
-        for example in official.read(file):
-            yield example.image, len(example.conversation)
 
 
 def _borrow(name: str, module: str, attribute: str) -> None:

@@ -9,7 +9,7 @@ from egohoi.errors import BadConfig, BadData
 
 
 def frames(
-    needed: Annotated[list[str], typer.Argument(help="What needs frames: files of HOI-QA, scenes.jsonl, or text files with one picture a line.")],
+    needed: Annotated[list[str], typer.Argument(help="What needs frames: a build, files of HOI-QA, scenes.jsonl, or text files with one picture a line.")],
     videos: Annotated[str, typer.Option(help="Folder of the videos: EPIC-KITCHENS' P01_01.MP4, Ego4D's CLIP_UID.mp4.")],
     out: Annotated[str, typer.Option(help="Folder of the pictures; paths below it are those of the questions.")],
     first: Annotated[int | None, typer.Option(help="Number of a video's first picture; by default 1 for EPIC-KITCHENS, else 0.")] = None,
@@ -25,12 +25,13 @@ def frames(
     from rich.console import Console
     from rich.progress import Progress
 
+    from egohoi.questions import pictures
     from egohoi.scenes import frames as extraction
 
     shape = _size(size)
     if rate is not None and rate <= 0:
         raise BadConfig(f"--rate must be above 0, got {rate:g}")
-    plan = extraction.plan(image for source in needed for image in _images(Path(source)))
+    plan = extraction.plan(image for source in needed for image, _ in pictures.named(source))
     found = extraction.find_videos(videos)
     absent = [image for video, wanted in plan.videos.items() if video not in found for image in wanted.values()]
     lost = [*plan.unknown, *absent]
@@ -82,29 +83,3 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if len(sides) != 2 or not all(s.isdecimal() and 0 < int(s) <= 32768 for s in sides):
         raise BadConfig(f"--size must be WIDTHxHEIGHT, such as 456x256, got {text!r}")
     return int(sides[0]), int(sides[1])
-
-
-def _images(path: Path):
-    """Pictures that a file names, as it names them."""
-    import json
-
-    from egohoi.errors import BadRecord
-
-    if path.suffix == ".json":
-        from egohoi.questions import official
-
-        for example in official.read(path):
-            yield example.image
-        return
-    if not path.is_file():
-        raise BadData(f"{path}: no such file: give files of HOI-QA, scenes.jsonl, or a text file with one picture a line")
-    with open(path, encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, 1):
-            if path.suffix != ".jsonl":
-                if line.strip():
-                    yield line.strip()
-            elif line.strip():
-                try:
-                    yield str(json.loads(line)["image"])
-                except (ValueError, TypeError, KeyError, RecursionError) as error:
-                    raise BadRecord(f"{path}:{number}: not a record with an image ({str(error)[:80]})") from error
