@@ -6,7 +6,7 @@ Both hold the same synthetic conversations, one question each, with the lengths 
 runs in a process of its own, so that its peak memory is its own:
 
 - first: from the opened library to the first random item;
-- draws: the remaining items, one after the other (`store[i]`) and as one request (`store.take`);
+- draws: the remaining items, one after the other (`store[i]`) and as one request (`store.take`; also out of mapped shards);
 - memory: peak resident set above what the interpreter and the imported library held before the data was opened, and in all.
 
 The physical limit printed beside it: a store cannot be opened with less than one read of its index and its footer and the
@@ -83,16 +83,16 @@ def measure(what: str, folder: Path, count: int, draws: int) -> dict:
     """One measurement, in this process."""
     rng = random.Random(1)
     order = [rng.randrange(count) for _ in range(draws)]
-    if what == "store" or what == "store-take":
+    if what in ("store", "store-take", "mapped-take"):
         import pyarrow.parquet  # noqa: F401  the library is not what is measured
 
         from egohoi.store import Store
 
         before, start = memory()[0], time.perf_counter()
-        opened = Store(folder / "store")
+        opened = Store(folder / "store", memory_map=what == "mapped-take")
         opened[order[0]]
         first = time.perf_counter()
-        items = opened.take(order[1:]) if what == "store-take" else [opened[k] for k in order[1:]]
+        items = [opened[k] for k in order[1:]] if what == "store" else opened.take(order[1:])
     elif what == "json":
         before, start = memory()[0], time.perf_counter()
         with open(folder / "train.json", encoding="utf-8") as file:
@@ -136,7 +136,7 @@ def main() -> None:
         start = time.perf_counter()
         prepare(folder, options.conversations)
         found: dict = {"conversations": options.conversations, "draws": options.draws, "writing_s": time.perf_counter() - start}
-        for what in ("json", "store", "store-take", "limit-json", "limit-store"):
+        for what in ("json", "store", "store-take", "mapped-take", "limit-json", "limit-store"):
             command = [sys.executable, __file__, "--measure", what, "--folder", str(folder)]
             command += ["--conversations", str(options.conversations), "--draws", str(options.draws)]
             found[what] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -152,7 +152,7 @@ def main() -> None:
         return
     print(f"{options.conversations:,} conversations, {options.draws:,} random draws, {os.cpu_count()} cores")
     print(f"{'':12}{'first item':>14}{'draws':>12}{'memory above':>14}{'in all':>10}{'on disk':>10}")
-    for what, disk in (("json", "json"), ("store", "store"), ("store-take", "store"), ("limit-json", None), ("limit-store", None)):
+    for what, disk in (("json", "json"), ("store", "store"), ("store-take", "store"), ("mapped-take", "store"), ("limit-json", None), ("limit-store", None)):
         row = found[what]
         size = f"{found['bytes'][disk] / 1e6:.0f} MB" if disk else ""
         print(f"{what:12}{row['first_s'] * 1e3:>11.1f} ms{row['draws_s']:>10.2f} s{row['above_mb']:>11.0f} MB{row['peak_mb']:>7.0f} MB{size:>10}")

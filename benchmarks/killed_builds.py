@@ -67,11 +67,12 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def newest(folder: Path) -> float:
-    """When something below `folder` was last changed, 0 if nothing is there."""
+    """When a piece of work below `folder` was last written, 0 if there is none. The plan is written before any work."""
     times = [0.0]
-    for path in (folder, *folder.rglob("*")):
+    for path in folder.rglob("*"):
         try:
-            times.append(path.stat().st_mtime)
+            if path.is_file() and not path.name.startswith("plan.json"):
+                times.append(path.stat().st_mtime)
         except OSError:  # put in its place, or removed, in this moment
             continue
     return max(times)
@@ -122,7 +123,8 @@ def main() -> int:
         else:
             inputs = [*videos(folder, max(1, options.files // 4), 120), "--jobs", str(options.workers)]
         command = [sys.executable, "-m", "egohoi", "build", options.what, *inputs, "--out"]
-        print(f"undisturbed: {finish([*command, 'whole'], folder):.1f} s", flush=True)
+        took = finish([*command, "whole"], folder)
+        print(f"undisturbed: {took:.1f} s", flush=True)
         whole, cut = digests(folder / "whole"), folder / "cut"
         kills = ends = 0
         while kills < options.kills:
@@ -130,7 +132,7 @@ def main() -> int:
             while process.poll() is None and newest(cut) <= before:
                 time.sleep(0.05)
             try:
-                process.wait(rng.uniform(0, 1.5))
+                process.wait(rng.uniform(0, 4 * took / options.kills))  # kills spread over the whole build
             except subprocess.TimeoutExpired:
                 kill(process, rng.random() < 0.3)
                 kills += 1
