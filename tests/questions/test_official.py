@@ -162,7 +162,7 @@ def test_mutated_files_raise_our_errors_only(tmp_path_factory, seed):
         assert "mutated.json" in str(error)
 
 
-def test_frames_are_found_in_every_layout(tmp_path):
+def test_frames_are_found_in_every_layout(tmp_path, monkeypatch):
     for place in ("EPIC_Kitchens/frames/P01_01/frame_0000000001.jpg", "Ego4D/v2/frames/ab/frame_3.jpg", "P09_01/frame_0000000009.jpg"):
         (tmp_path / place).parent.mkdir(parents=True)
         (tmp_path / place).touch()
@@ -170,6 +170,10 @@ def test_frames_are_found_in_every_layout(tmp_path):
     assert frames.find("P01_01/frame_0000000001.jpg") == tmp_path / "EPIC_Kitchens/frames/P01_01/frame_0000000001.jpg"
     assert frames.find("/elsewhere/Ego4D/v2/frames/ab/frame_3.jpg") == tmp_path / "Ego4D/v2/frames/ab/frame_3.jpg"
     assert frames.find("EPIC_Kitchens/frames/P09_01/frame_0000000009.jpg") == tmp_path / "P09_01/frame_0000000009.jpg"
+    assert frames.find("Ego4D/v2/frames/ab/frame_0000000003.jpg") == tmp_path / "Ego4D/v2/frames/ab/frame_3.jpg"
+    assert frames.find("P01_01/frame_1.jpg") == tmp_path / "EPIC_Kitchens/frames/P01_01/frame_0000000001.jpg"
+    monkeypatch.chdir(tmp_path / "P09_01")  # pictures of one's own are named as their annotations were opened
+    assert frames.find("../P09_01/frame_0000000009.jpg").is_file() and frames.find("frame_0000000009.jpg").is_file()
     assert frames.find(str(tmp_path / "P09_01/frame_0000000009.jpg")) is not None
     wanted = ["P01_01/frame_0000000001.jpg", "P01_01/frame_0000000002.jpg", "nowhere.jpg", "P01_01/frame_0000000002.jpg"]
     assert list(official.missing(wanted, frames)) == ["P01_01/frame_0000000002.jpg", "nowhere.jpg"]

@@ -17,7 +17,7 @@ def test_main_file():
     # the post frame has no boxes; #O is not the wearer; u3 is rejected; the second interval is redacted
     assert [s.id for s in scenes] == [f"ego4d/{CLIP}/120/0/pre_frame", f"ego4d/{CLIP}/150/0/pnr_frame", f"ego4d/{CLIP}/300/3/pnr_frame"]
     pre, pnr, board = scenes
-    assert pre.size == (1440, 1080) and pre.image == f"Ego4D/v2/frames/{CLIP}/frame_120.jpg"
+    assert pre.size == (1440, 1080) and pre.image == f"Ego4D/v2/frames/{CLIP}/frame_0000000120.jpg"
     assert [(h.side, h.box, h.contact) for h in pre.hands] == [("left", (100.5, 700.0, 300.5, 850.0), None)]
     assert (pre.verb, pre.noun, pre.action, pre.narration) == ("cut", None, None, "#C C cuts the carrot with the knife.")
     # the right hand reaches 60 pixels beyond the right and 120 beyond the lower edge

@@ -52,6 +52,7 @@ _SUBSETS = (
 #: Two boxes of one answer stand in the text in braces, in pixels (HOI-Ref, `evaluate.py`: they are compared unscaled).
 _PIXELS = boxes.Codec("pixels", None, "{{<{x1}><{y1}><{x2}><{y2}>}}", boxes.BRACES.pattern)
 _TAG = re.compile(r"\[.*?\] ")
+_NUMBER = re.compile(r"frame_(\d{1,12})(\.\w+)")
 _SPACE = re.compile(r"\s*")
 
 
@@ -362,12 +363,12 @@ class Frames:
         The last is for pictures of one's own, which records name as their annotations were opened.
         """
         video_and_frame = "/".join(image.split("/")[-2:])
-        for place in (image, *(f"{p}/{video_and_frame}" if p else video_and_frame for p in PLACES)):
-            path = self.root / place  # an absolute place stays absolute
-            if path.name in self._names(path.parent):
-                return path
-        path = Path(image)
-        return path if path.name in self._names(path.parent) else None
+        places = [image, *(f"{p}/{video_and_frame}" if p else video_and_frame for p in PLACES)]
+        for path in (*(self.root / p for p in places), Path(image)):  # an absolute place stays absolute
+            names = self._names(path.parent)
+            if found := next((n for n in _spellings(path.name) if n in names), None):
+                return path.with_name(found)
+        return None
 
     def _names(self, folder: Path) -> frozenset:
         key = str(folder)
@@ -379,6 +380,12 @@ class Frames:
             except OSError:
                 self._folders[key] = frozenset()
         return self._folders[key]
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    """How a frame's name is spelt: with ten digits, as HOI-QA does, or with as few as needed."""
+    number = _NUMBER.fullmatch(name)
+    return (name, f"frame_{int(number[1]):010d}{number[2]}", f"frame_{int(number[1])}{number[2]}") if number else (name,)
 
 
 def missing(images: Iterable[str], frames: Frames) -> Iterator[str]:

@@ -18,8 +18,8 @@ from egohoi.errors import BadData, BadRecord, EgohoiError, need
 from egohoi.records import Hand, Object, Scene
 from egohoi.scenes import raw
 
-#: Where HOI-QA expects the frames of Ego4D; fields: clip_uid, video_uid, frame (in the clip), video_frame.
-IMAGE = "Ego4D/v2/frames/{clip_uid}/frame_{frame}.jpg"
+#: Where HOI-QA expects the frames of Ego4D, ten digits a number; fields: clip_uid, video_uid, frame (in the clip), video_frame.
+IMAGE = "Ego4D/v2/frames/{clip_uid}/frame_{frame:010d}.jpg"
 #: Critical frames that carry boxes, in time order.
 FRAMES = ("pre_45", "pre_30", "pre_15", "pre_frame", "contact_frame", "pnr_frame", "post_frame")
 _HANDS = {"left_hand": "left", "right_hand": "right"}
