@@ -1,6 +1,7 @@
 """`egohoi build hoiqa` on the miniature raw files of every source: what is asked, worked out from the files by hand."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -39,3 +40,14 @@ def test_every_source_at_once(tmp_path):
     files = report["files"]
     epic = sum(sum(train[s].values()) for s in ("visor", "epic-hands", "epic-narrations"))
     assert files["epic-kitchens-train.json"] == epic and files["other-train.json"] == sum(sum(train[s].values()) for s in ("coco", "egohos"))
+
+
+def test_the_example_of_the_documentation(tmp_path):
+    """docs/sources.md shows a COCO file and says what is asked about it."""
+    text = (Path(__file__).parents[2] / "docs/sources.md").read_text(encoding="utf-8")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/annotations.json").write_text(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
+    assert "egohoi build hoiqa --coco mine --out hoiqa-mine --test-fraction 0 --no-balance" in text and "asks 12 questions: 3 each of Q1 and Q6" in text
+    report = build(tmp_path, "--coco", "mine", "--test-fraction", "0", "--no-balance")
+    assert report["questions"]["train"] == {"coco": {"Q1": 3, "Q2": 1, "Q3": 1, "Q4": 1, "Q5": 1, "Q6": 3, "Q7": 1, "Q8": 1}}
+    assert report["files"]["other-train.json"] == 12
