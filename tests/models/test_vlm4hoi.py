@@ -10,7 +10,7 @@ from egohoi.errors import BadConfig, BadQuery, BadWeights
 from egohoi.models import load
 from egohoi.models.base import Generation
 from egohoi.models.vlm4hoi import VLM4HOI
-from egohoi.models.vlm4hoi_folder import cache_bytes, load_module, save_pretrained, weight_bytes
+from egohoi.models.vlm4hoi_folder import cache_bytes, load_module, save_pretrained, shapes_of, weight_bytes
 from egohoi.models.vlm4hoi_module import VLM4HOIConfig, tiny_model
 from egohoi.models.vlm4hoi_processor import tiny_processor
 from egohoi.records import Query
@@ -172,9 +172,10 @@ def test_bytes_of_the_published_model_are_computed():
     """Weights by hand: encoder 987,033,600 (39 blocks, positions of 448 pixels), projector, Llama 6,738,415,616, LoRA."""
     weights = 987_033_600 + 23_072_768 + 6_738_415_616 + 33_554_432
     config = VLM4HOIConfig()
-    assert weight_bytes(config, "float16") == 2 * weights == weight_bytes(config, "bfloat16")
-    assert weight_bytes(config, "float32") == 4 * weights
+    shapes = shapes_of(config)
+    assert weight_bytes(shapes, "float16") == 2 * weights == weight_bytes(shapes, "bfloat16")
+    assert weight_bytes(shapes, "float32") == 4 * weights
     linear, rows = 32 * (4 * 4096**2 + 3 * 4096 * 11008), 32 * (4 * 4096 + 2 * 11008 + 4096)
-    assert weight_bytes(config, "int8") == 2 * (weights - linear) + linear + 4 * rows
-    assert weight_bytes(config, "int4") == 2 * (weights - linear) + linear // 2 + 4 * linear // 64
+    assert weight_bytes(shapes, "int8") == 2 * (weights - linear) + linear + 4 * rows
+    assert weight_bytes(shapes, "int4") == 2 * (weights - linear) + linear // 2 + 4 * linear // 64
     assert cache_bytes(config, 1) == 2 * 2 * 32 * 4096

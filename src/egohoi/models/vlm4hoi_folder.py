@@ -4,6 +4,7 @@
 after tensor to its device in its precision (int8 and int4 by bitsandbytes), so that no second copy of the weights exists.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -167,14 +168,14 @@ def _assign(module, name: str, tensor, device, dtype, precision: str | None, tra
     owner._parameters[leaf] = weight.to(device)  # moving is what quantizes
 
 
-def weight_bytes(config: VLM4HOIConfig, precision: str) -> int:
-    """Bytes that the weights take in memory in that precision, computed from the shapes (no activations, no key-value cache).
+def weight_bytes(shapes: Mapping[str, tuple[int, ...]], precision: str) -> int:
+    """Bytes that weights of those shapes (`shapes_of`) take in memory in that precision: no activations, no key-value cache.
 
     int8: one byte a weight and a float32 scale a row; int4 (nf4): half a byte and a float32 scale for 64 weights.
     """
     wide = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 2, "int4": 2}[precision]
     total = 0
-    for name, shape in shapes_of(config).items():
+    for name, shape in shapes.items():
         count = 1
         for side in shape:
             count *= side

@@ -59,12 +59,13 @@ def _rows(machine: list[dict], tokens: int) -> list[dict]:
 
     rows = []
     if all(find_spec(name) for name in ("transformers", "peft", "accelerate")):
-        from egohoi.models.vlm4hoi_folder import PRECISIONS, cache_bytes, weight_bytes
+        from egohoi.models.vlm4hoi_folder import PRECISIONS, cache_bytes, shapes_of, weight_bytes
         from egohoi.models.vlm4hoi_module import VLM4HOIConfig
 
         config = VLM4HOIConfig()
+        shapes = shapes_of(config)
         for precision in PRECISIONS:
-            weights = weight_bytes(config, precision)
+            weights = weight_bytes(shapes, precision)
             rows.append(_row("vlm4hoi (7B)", precision, weights, cache_bytes(config, tokens), machine))
     return [*_embedded(machine), *rows]
 
