@@ -23,9 +23,19 @@ class BoxScore:
     ious: tuple[float, ...]
 
     @property
-    def asked(self) -> int:
-        """max(truths, answers): a box too many weighs as much as one too few."""
-        return max(self.truths, self.answers)
+    def share(self) -> float:
+        """How much a matched box is worth, at most 1: a box too many takes its part, so that naming all of them gains nothing."""
+        return self.truths / max(self.truths, self.answers, 1)
+
+    @property
+    def accuracy(self) -> tuple[float, float]:
+        """(right, asked) in true boxes."""
+        return self.matched * self.share, float(self.truths)
+
+    @property
+    def iou(self) -> tuple[float, float]:
+        """(sum of IoU, true boxes): a missing box counts 0, surplus boxes take their part."""
+        return sum(self.ious) * self.share, float(self.truths)
 
 
 def score(predicted, truth, threshold: float = IOU) -> BoxScore:
@@ -55,11 +65,16 @@ def _assign(overlap: np.ndarray) -> list[tuple[int, int]]:
     return [(i, j) for i, j, _ in matching.by_overlap(overlap)]
 
 
-def box_accuracy(scores) -> tuple[float, float]:
-    """(matched, max(truths, answers)) summed over scores."""
-    return float(sum(s.matched for s in scores)), float(sum(s.asked for s in scores))
+def accuracy(scores) -> float | None:
+    """Box accuracy over many questions, None over none."""
+    return _ratio([s.accuracy for s in scores])
 
 
-def mean_iou(scores) -> tuple[float, float]:
-    """(sum of IoU, max(truths, answers)) summed over scores: a missing box and a box too many count 0."""
-    return float(sum(sum(s.ious) for s in scores)), float(sum(s.asked for s in scores))
+def mean_iou(scores) -> float | None:
+    """Mean IoU over many questions, None over none."""
+    return _ratio([s.iou for s in scores])
+
+
+def _ratio(pairs) -> float | None:
+    total = sum(d for _, d in pairs)
+    return sum(n for n, _ in pairs) / total if total else None

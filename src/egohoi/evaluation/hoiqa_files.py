@@ -126,7 +126,7 @@ def pairs(part: str, paths: Paths) -> Iterator[tuple[str, dict, dict]]:
     eight bytes a key. Raises BadPredictions (missing, doubled, extra; another data set's), BadData, BadRecord.
     """
     by_truth = part != "hoi"
-    truth, said = _keyed(paths.truth[part], part), _keyed(paths.predictions[part], part, truth=False)
+    truth, said = keyed(paths.truth[part], part), keyed(paths.predictions[part], part, truth=False)
     leader, follower = (truth, said) if by_truth else (said, truth)
     waiting: dict[str, dict] = {}
     seen = (array("q"), array("q"))
@@ -167,7 +167,7 @@ def pairs(part: str, paths: Paths) -> Iterator[tuple[str, dict, dict]]:
         raise BadPredictions(f"{paths.predictions[part]}: holds no prediction, and {paths.truth[part].name} no item: nothing is measured")
 
 
-def _keyed(path: Path, part: str, truth: bool = True) -> Iterator[tuple[str, dict]]:
+def keyed(path: Path, part: str, truth: bool = True) -> Iterator[tuple[str, dict]]:
     """(key, record) of a file; keys of the hoi truth are its ids. Raises BadData, BadRecord, BadPredictions for another layout."""
     listed = truth and part == "hoi"
     for number, (key, row) in enumerate(members(path), 1):
@@ -193,7 +193,7 @@ def _repeats(hashes: array) -> bool:
 
 def _say_doubled(path: Path, part: str, truth: bool) -> None:
     """Raise for keys that stand twice in a file, named by a second reading."""
-    twice = [k for k, n in Counter(k for k, _ in _keyed(path, part, truth)).items() if n > 1]
+    twice = [k for k, n in Counter(k for k, _ in keyed(path, part, truth)).items() if n > 1]
     if twice:
         kind = BadData if truth else BadPredictions
         raise kind(f"{path}: {len(twice)} items stand more than once: {names(twice)}")
@@ -218,9 +218,14 @@ def names(items: Iterable[str], most: int = 5) -> str:
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
+def untagged(question: str) -> str:
+    """A question without its task tag, as a model is asked."""
+    return _TAG.sub("", question)
+
+
 def plain(text: str) -> str:
     """A question without its task tag, case, spaces and punctuation, to compare what was asked."""
-    return _PLAIN.sub("", _TAG.sub("", text).lower())
+    return _PLAIN.sub("", untagged(text).lower())
 
 
 def text_of(row: dict, name: str, where: str) -> str:

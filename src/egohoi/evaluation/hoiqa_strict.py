@@ -19,11 +19,12 @@ _SIDED = re.compile(r"^(left|right) (hand|glove)s?$")
 
 @dataclass(frozen=True)
 class Strict:
-    """score: what counts, key -> (numerator, denominator). value: 0..1, how good the answer is. parsed: the boxes found."""
+    """counts: name -> (numerator, denominator). value: 0..1, how good the answer is. parsed: boxes found; matched: with IoU > 0.5."""
 
-    score: Score
+    counts: Score
     value: float
     parsed: Parsed | None = None
+    matched: int = 0
 
 
 def score(item: Item, answer: str, parsed: Parsed | None = None, *, convention: str = "braces", same: Callable[[str, str], bool] | None = None) -> Strict:
@@ -40,15 +41,14 @@ def score(item: Item, answer: str, parsed: Parsed | None = None, *, convention: 
 
 def _box(item: Item, found: Parsed) -> Strict:
     got = box_metrics.score(found.boxes, item.boxes)
-    asked = float(got.asked)
     counts = {
-        "box": (float(got.matched), asked), "iou": (sum(got.ious), asked), "recall": (float(got.matched), float(got.truths)),
-        "parse": (float(bool(found.boxes)), 1.0), "extra": (float(max(0, got.answers - got.truths)), 1.0),
+        "box": got.accuracy, "iou": got.iou, "recall": (float(got.matched), float(got.truths)),
+        "parse": (float(bool(found.boxes)), 1.0), "extra": (float(got.answers > got.truths), 1.0),
     }  # fmt: skip
     if got.answers:
         counts["precision"] = (float(got.matched), float(got.answers))
     counts |= {name: (float(number), 1.0) for name, number in found.faults.items()}
-    return Strict(_keys(item, counts), sum(got.ious) / got.asked, found)
+    return Strict(counts, got.iou[0] / got.iou[1], found, got.matched)
 
 
 def _noun(item: Item, answer: str, same) -> Strict:
@@ -66,7 +66,7 @@ def _noun(item: Item, answer: str, same) -> Strict:
         if same is not None:
             counts["synonym"] = (float(nouns.synonym(answer, item.noun, same)), 1.0)
         counts["noun"] = counts["phrase"]
-    return Strict(_keys(item, counts), counts["noun"][0])
+    return Strict(counts, counts["noun"][0])
 
 
 def hand_side(text: str) -> str | None:
@@ -74,9 +74,3 @@ def hand_side(text: str) -> str | None:
     sides = set(re.findall(r"\b(left|right)\b", text.lower()))
     return sides.pop() if len(sides) == 1 and not re.search(r"\bboth\b", text.lower()) else None
 
-
-def _keys(item: Item, counts: Score) -> Score:
-    """Each count under the whole, its part, its group (hands and objects; interactions) and its subset."""
-    group = "interaction" if item.part == "hoi" and item.subset != "handN2handBB" else "hands_objects"
-    scopes = ("all", f"part.{item.part}", f"group.{group}", f"subset.{item.subset or 'other'}")
-    return {f"{scope}/{name}": value for scope in scopes for name, value in counts.items()}

@@ -4,6 +4,7 @@ Records of one unit (an image) are written together and carry their number, so t
 done again. `"unit"` and `"of"` are added to each record.
 """
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -56,6 +57,19 @@ class Journal:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def fresh(path, header: dict):
+    """Write a whole record file anew, put in place when it is complete: gives a function (unit, records) -> None."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(f"{path}.part")
+    dumps = json.JSONEncoder(ensure_ascii=False).encode
+    with open(part, "w", encoding="utf-8") as file:
+        file.write(dumps({"run": header}) + "\n")
+        yield lambda unit, records: file.writelines(dumps({"unit": unit, "of": len(records), **r}) + "\n" for r in records)
+    os.replace(part, path)
 
 
 def read(path) -> tuple[dict, dict[str, list[dict]], int]:

@@ -64,15 +64,17 @@ class Section:
 def write(
     path, title: str, tables: Sequence[Table], items: Iterable[Item] = (), *, plots: Sequence[str] = (), facts: Mapping[str, object] | None = None,
     sections: Sequence[Section] = (), find: Callable[[str], Path | None] | None = None, most: int = 8,
+    chosen: list[tuple[Item, str]] | None = None, counts: Mapping[str, int] | None = None,
 ) -> None:
     """Write the page, atomically.
 
     plots: SVG texts of `report_svg`. facts: what was measured (model, data, date), shown below the title. sections: further
     headings, such as the differences between protocols or the comparison of two models. find: path of a picture that an item
     names, or None if it is not there (then the card shows boxes on an empty canvas); without `find`, item.image is the path.
-    most: how many of the worst and of the best items of every kind are shown.
+    most: how many of the worst and of the best items of every kind are shown. chosen, counts: what `ends` gave, in place of items.
     """
-    chosen, counts = ends(items, most)
+    if chosen is None or counts is None:
+        chosen, counts = ends(items, most)
     pictures = _Pictures(find or (lambda name: Path(name) if name and Path(name).is_file() else None))
     cards = "\n".join(_card(item, end, pictures) for item, end in chosen)
     parts = {
