@@ -96,7 +96,7 @@ def members(path) -> Iterator[tuple[str | None, object]]:
                     else:
                         after = _SPACE.match(text, end).end()
                         if comma is not None or text[after] != closing:
-                            if ended or (comma is None and after < len(text)):
+                            if ended or (comma is None and len(text) - after > 64):
                                 raise BadRecord(f"{path}: record {number + 1}: not JSON (expected ',' or '{closing}')")
                             raise IndexError
                         after, done = after + 1, True

@@ -23,6 +23,7 @@ class Sums:
     def __init__(self, bunched: bool = False):
         self.bunched = bunched
         self._groups: dict[object, int] = {}
+        self._order: list[int] = []
         self._held: dict[tuple[str, str, str], tuple[array, array]] = defaultdict(lambda: (array("d"), array("d")))
 
     def add(self, item: Item, counts: Score) -> None:
@@ -49,7 +50,10 @@ class Sums:
                 for row, values in zip(out, numbers):
                     found = np.frombuffer(values, dtype=np.float64)[: len(row)]
                     row[: len(found)] += found
-        return out
+        if len(self._order) != len(self._groups):
+            # By name, not by the order of the answers: the same answers give the same interval.
+            self._order = [k for _, k in sorted((str(name), k) for name, k in self._groups.items())]
+        return out[:, self._order]
 
     def measure(self, key: str, resamples: int = 1000) -> Measure | None:
         """The ratio of a key with its interval; None if it counts nothing."""
@@ -68,7 +72,8 @@ class Sums:
     def groups(self, key: str) -> dict[object, tuple[float, float]]:
         """image (or bunch) -> (numerator, denominator) of a key, for paired comparison."""
         rows = self._rows(key)
-        return {name: (rows[0, k], rows[1, k]) for name, k in self._groups.items() if rows[1, k] > 0}
+        names = {k: name for name, k in self._groups.items()}
+        return {names[k]: (rows[0, at], rows[1, at]) for at, k in enumerate(self._order) if rows[1, at] > 0}
 
 
 def group_of(part: str, subset: str) -> str:
