@@ -114,8 +114,9 @@ def test_a_run_in_two_parts_is_the_run_in_one(toy):
     torch.use_deterministic_algorithms(False)
 
 
-def test_checkpoints_hold_only_what_is_trained(toy):
+def test_checkpoints_hold_only_what_is_trained(toy, capsys):
     assert toy("a") == 0
+    assert capsys.readouterr().out.endswith(f"wrote {toy.folder / 'a' / 'exported.pt'}\n")
     names = {f"blocks.{k}.tuned.{n}" for k in (0, 1) for n in ("weight", "bias")} | {f"{m}.{n}" for m in ("words", "length") for n in ("weight", "bias")}
     assert set(weights(toy.folder / "a")) == names
     saved = checkpoints.load(checkpoints.folder(toy.folder / "a", 6))
@@ -243,6 +244,7 @@ def test_sigterm_ends_after_the_step_with_a_checkpoint(toy, processes):
     os.kill(process.pid, signal.SIGTERM)
     assert processes.wait([process]) == [130], processes.output(toy.folder)
     done = checkpoints.steps(toy.folder / "a")
+    assert f"stopped after step {done[-1]}: the same command goes on" in processes.output(toy.folder)
     assert len(done) == 1 and len(curve(toy.folder / "a")) == done[0]
 
 

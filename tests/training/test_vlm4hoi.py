@@ -157,6 +157,15 @@ def test_bfloat16_on_frozen_bfloat16_weights(place, tmp_path):
     assert all(t.dtype == torch.float32 for t in checkpoints.trained_weights(tmp_path / "run").values())
 
 
+def test_bfloat16_split_over_two_processes(place, processes, tmp_path):
+    """As the 7B is meant to be trained: frozen weights in 16 bits, trained ones in 32, both split."""
+    more = {"loop.steps": 3, "frozen": "bfloat16", "loop.precision": "bfloat16", "export": "[]"}
+    assert main(words(place, tmp_path / "one", **more)) == 0
+    assert processes.run(words(place, tmp_path / "two", **more, **{"loop.distribution": "fsdp"}), tmp_path, 2) == [0, 0]
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=0.02)
+    assert all(t.dtype == torch.float32 for t in checkpoints.trained_weights(tmp_path / "two").values())
+
+
 def test_several_turns_in_one_sequence_and_loss_on_answers_only(place):
     made = recipe(place)
     example = next(e for e in made.data().sources[0] if len(e.conversation) == 2)

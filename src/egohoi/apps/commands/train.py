@@ -26,7 +26,12 @@ def train(
 
     settings = override(read(config), changes or ())
     result = importlib.import_module(recipe_module(settings.get("recipe"))).run(settings)
-    return 130 if getattr(result, "finished", True) is False else None
+    if getattr(result, "files", ()):
+        typer.echo("wrote " + ", ".join(map(str, result.files)))
+    if getattr(result, "finished", True) is False:
+        typer.echo(f"stopped after step {result.step}: the same command goes on", err=True)
+        return 130
+    return None
 
 
 def recipe_module(name) -> str:
