@@ -249,6 +249,18 @@ class Response:
             "milliseconds": {k: int(round(v)) for k, v in self.milliseconds.items()},
         }
 
+    @classmethod
+    def from_json(cls, row: dict, picture=None) -> "Response":
+        """A response of what `to_json` gave. picture: its pixels, if it is to be drawn. Raises BadQuery, BadBox, BadRecord."""
+        try:
+            entities = [Entity(e["name"], e["kind"], e["side"], tuple(e["box"]), e["score"], e["mask"], e["holds"]) for e in row["entities"]]
+            return cls(
+                row["image"], tuple(row["size"]), row["query"], row["task"], row["text"], row["target_found"], entities, analysis=row["analysis"],
+                model=row["model"], milliseconds=row["milliseconds"], picture=picture,
+            )
+        except (KeyError, TypeError) as error:
+            raise BadQuery(f"is not a response of egohoi ({type(error).__name__}: {str(error)[:60]})") from error
+
     def draw(self):
         """The picture with boxes, names and masks as a PIL image. Raises BadImage if the pixels were not kept."""
         from egohoi.apps.draw import overlay

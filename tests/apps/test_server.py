@@ -369,3 +369,28 @@ def test_names():
     assert name_of("nano", {}) == "nano" and name_of("vlm4hoi:/a/b/seven/", {}) == "vlm4hoi:seven"
     assert name_of("vlm4hoi:/x/seven", {"vlm4hoi:seven"}) == "vlm4hoi:seven-2" and name_of("hf:C:\\models\\q", {}) == "hf:q"
     assert clean_name("a/b\\c\n.jpg") == "c.jpg" and clean_name(None) == "upload" and clean_name("../") == "upload"
+
+
+def test_a_response_is_drawn_on_its_picture(client, picture):
+    said = client.post("/v1/ask", files={"image": ("a.png", picture)}, data={"question": "the cup"}).json()
+    reply = client.post("/v1/draw", files={"image": ("a.png", picture)}, data={"response": json.dumps(said)})
+    assert reply.headers["content-type"] == "image/png"
+    with Image.open(io.BytesIO(reply.content)) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    assert image.size == (320, 240) and np.abs(pixels[80, 200] - (0, 255, 0)).max() > 40 and pixels[230, 310].tolist() == [128] * 3
+
+
+@pytest.mark.parametrize(("response", "words"), [
+    ("{", "not JSON"), ("[]", "JSON object"), ("{}", "not a response"), (None, "JSON object"),
+    ({"size": [10, 10]}, "about a picture of 10x10"), ({"entities": [{"name": "x"}]}, "not a response"),
+])  # fmt: skip
+def test_what_cannot_be_drawn_is_refused_with_one_line(client, picture, response, words):
+    said = client.post("/v1/ask", files={"image": ("a.png", picture)}, data={"question": "the cup"}).json()
+    text = json.dumps({**said, **response}) if isinstance(response, dict) else response
+    reply = client.post("/v1/draw", files={"image": ("a.png", picture)}, data={} if text is None else {"response": text})
+    assert reply.status_code == 400 and words in reply.json()["error"]["message"] and "\n" not in reply.json()["error"]["message"]
+
+
+def test_a_drawing_needs_a_form(client):
+    assert client.post("/v1/draw", json={}).status_code == 415
+    assert client.post("/v1/draw", files={"other": b"1"}, data={"response": "{}"}).status_code == 400

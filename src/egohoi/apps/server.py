@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import Response as HttpResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from egohoi import __version__
 from egohoi.apps import page
 from egohoi.apps.server_chat import ChatBody, Completion, understand
-from egohoi.apps.server_input import AskBody, Asked, DescribeBody, read, read_json, validated
+from egohoi.apps.server_input import AskBody, Asked, DescribeBody, drawn, read, read_drawing, read_json, validated
 from egohoi.apps.server_worker import Host, Refused, Worker
 from egohoi.errors import EgohoiError, MissingExtra
 from egohoi.models import KINDS
@@ -39,6 +40,12 @@ class Limits:
     waiting: int = 32
     loopback: bool = True
     may_load: bool = False
+
+
+class PngResponse(HttpResponse):
+    """Bytes of a PNG file."""
+
+    media_type = "image/png"
 
 
 class LoadBody(BaseModel):
@@ -97,6 +104,13 @@ def create_app(models: dict[str, Model], limits: Limits = Limits(), loader: Call
             lambda: host.choose(asked.model).ask(host.picture(asked.image, asked.name), asked.query.text, settings=asked.settings),
             request.is_disconnected)
         return JSONResponse(completion.whole(response)) if response is not None else JSONResponse(None, 499)
+
+    @app.post("/v1/draw", tags=["pictures"], openapi_extra=_DRAW_BODY, response_class=PngResponse, responses={400: _RESPONSES[400]})
+    async def draw(request: Request):
+        """A picture with a response drawn on it (boxes, names, masks, who holds what), as PNG of the picture's own size."""
+        data, name, said = await read_drawing(request)
+        png = await worker.result(lambda: drawn(host.picture(data, name), said), request.is_disconnected)
+        return PngResponse(png)
 
     def loadable(request: Request) -> bool:
         return limits.may_load or (limits.loopback and is_loopback(request.client.host if request.client else ""))
@@ -260,3 +274,6 @@ _RESPONSES = {
     400: {"description": "Bad input, in one line.", **_ERROR}, 404: {"description": "No such model.", **_ERROR},
     413: {"description": "The request is too large.", **_ERROR}, 503: {"description": "Too many requests wait.", **_ERROR},
 }
+_DRAW_BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": {"type": "object", "required": ["image", "response"], "properties": {
+    "image": {"type": "string", "format": "binary", "description": "The picture's file."},
+    "response": {"type": "string", "description": "The response about it, as JSON."}}}}}}}

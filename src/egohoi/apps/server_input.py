@@ -6,6 +6,7 @@ Nothing here opens a path or an address: pictures arrive as bytes, base64 or dat
 import base64
 import binascii
 import difflib
+import io
 import json
 import re
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from dataclasses import dataclass
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from egohoi.apps.draw import overlay
 from egohoi.apps.server_worker import Refused
 from egohoi.errors import BadBox, BadImage, BadQuery
+from egohoi.images import Picture
 from egohoi.models.base import Generation
-from egohoi.records import Query
+from egohoi.records import Query, Response
 
 
 class Settings(BaseModel):
@@ -110,6 +113,35 @@ async def read(request: Request, body_type: type[DescribeBody]) -> Asked:
             body.question, tuple(body.box) if body.box else None, tuple(body.point) if body.point else None, body.task, body.mask
         )
     return Asked(data, clean_name(body.name or name), query, body.generation(), body.model, body.stream)
+
+
+async def read_drawing(request: Request) -> tuple[bytes, str, dict]:
+    """Picture, name and response of a form that asks for a drawing. Raises Refused (415), BadImage, BadQuery."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
+        raise Refused("send multipart/form-data with the file 'image' and the field 'response'", 415)
+    # A form's field may be as long as the request: masks of many things take more than the usual megabyte.
+    async with request.form(max_files=1, max_fields=4, max_part_size=2**30) as form:
+        image, text = form.get("image"), form.get("response")
+        if image is None or isinstance(image, str):
+            raise BadImage("image: is missing: send the picture as a file (curl -F image=@photo.jpg)")
+        data, name = await image.read(), clean_name(image.filename)
+    try:
+        said = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError) as error:
+        raise BadQuery(f"response: is not JSON ({str(error)[:80]})") from error
+    if not isinstance(said, dict):
+        raise BadQuery("response: must be the JSON object that the server answered with")
+    return data, name, said
+
+
+def drawn(picture: Picture, said: dict) -> bytes:
+    """PNG of a picture with a response on it. Raises BadQuery, BadBox, BadMask, BadImage if the two do not belong together."""
+    response = Response.from_json(said, picture.pixels)
+    if tuple(response.size) != tuple(picture.size):
+        raise BadQuery(f"response: is about a picture of {'x'.join(map(str, response.size))}, {picture.name} has {'x'.join(map(str, picture.size))}")
+    out = io.BytesIO()
+    overlay(response, caption=False).save(out, "PNG")
+    return out.getvalue()
 
 
 async def read_json(request: Request) -> dict:
