@@ -204,17 +204,17 @@ def _decode(av, path: Path, stamps: list[int], keys: list[int]) -> Iterator[tupl
                     continue
                 at = first.pts
                 if at == stamp:
-                    yield stamp, _upright(first)
+                    yield stamp, upright(first)
                     continue
             for frame in frames:
                 at = frame.pts if frame.pts is not None else at
                 if frame.pts is not None and frame.pts >= stamp:
                     if frame.pts == stamp:
-                        yield stamp, _upright(frame)
+                        yield stamp, upright(frame)
                     break
 
 
-def _upright(frame):
+def upright(frame):
     """The PIL image that a player shows: turned by the quarter turns of the file's display matrix, as `ffmpeg` turns it."""
     picture = frame.to_image()
     turns = round(getattr(frame, "rotation", 0) / 90) % 4  # counterclockwise, as PIL counts
