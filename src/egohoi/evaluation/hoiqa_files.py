@@ -228,18 +228,11 @@ def plain(text: str) -> str:
     return _PLAIN.sub("", untagged(text).lower())
 
 
-def text_of(row: dict, name: str, where: str) -> str:
-    """The text `name` of a prediction. Raises BadPredictions."""
-    value = row.get(name)
-    if not isinstance(value, str):
-        raise BadPredictions(f"{where}: '{name}' must be a text, got {value!r:.60}")
-    return value
-
-
 def box_of(value, where: str, size: tuple[int, int]) -> tuple[float, float, float, float]:
     """A truth box, xyxy pixels of the canvas `size`. Raises BadData if it is none, is empty or leaves the canvas."""
     try:
-        x1, y1, x2, y2 = (float(v) for v in value)
+        x1, y1, x2, y2 = value
+        x1, y1, x2, y2 = float(x1), float(y1), float(x2), float(y2)
     except (TypeError, ValueError) as error:
         raise BadData(f"{where}: expected a box [x1, y1, x2, y2], got {value!r:.80}") from error
     if not (x1 <= x2 and y1 <= y2):

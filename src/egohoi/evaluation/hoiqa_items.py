@@ -1,7 +1,7 @@
 """One question of the HOI-QA test with its truth, and how the predictions answer it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from egohoi import boxes
 from egohoi.errors import BadData, BadPredictions
@@ -11,9 +11,11 @@ from egohoi.evaluation import hoiqa_files, hoiqa_released
 BOX_SUBSETS = ("handN2handBB", "objN2objBB", "handN2objBB", "objN2handBB")
 NOUN_SUBSETS = ("handBB2handN", "objBB2objN", "objN2handN", "handN2objN")
 
+#: way of an item -> name of its answer in a prediction record.
+_ANSWERS = {"ref": "ref_answer", "iden": "iden_answer", "": "answer"}
 
-@dataclass(frozen=True, slots=True)
-class Item:
+
+class Item(NamedTuple):  # a tuple, because one is made for every answer and a frozen dataclass takes four times as long
     """part: epic, ego4d, hoi. key: of the files. way: ref, iden, or "" in the hoi file. question: with its tag, as in the file.
 
     boxes: one or two truths, xyxy pixels of `size`; box: what an identification asks about. noun: the name that is asked for, or
@@ -91,12 +93,21 @@ def _hoi(key: str, row: dict, where: str, image: str, size, limits) -> Item:
 def answers(items: tuple[Item, ...], row: dict) -> Iterator[tuple[Item, str]]:
     """(item, answer text) of one prediction record. Raises BadPredictions for another layout, or if another question was asked."""
     first = items[0]
-    where = f"predictions of {hoiqa_files.PARTS[first.part][0]}: '{first.key[:80]}'"
-    asked = row.get("question")
-    if asked is not None and asked != first.question and hoiqa_files.plain(str(asked)) != hoiqa_files.plain(first.question):
-        raise BadPredictions(f"{where}: was asked {str(asked)[:80]!r}, the truth asks {first.question!r}: it belongs to another data set")
+    asked, wanted = row.get("question"), first.question
+    # The published files hold the question without its tag: the exact text is tried first, because it is quick.
+    same = asked is None or asked == wanted[wanted.find("] ") + 2 if first.part == "hoi" else 0 :]
+    if not same and hoiqa_files.plain(str(asked)) != hoiqa_files.plain(wanted):
+        raise BadPredictions(f"{_where(first)}: was asked {str(asked)[:80]!r}, the truth asks {wanted!r}: it belongs to another data set")
     for item in items:
-        yield item, hoiqa_files.text_of(row, f"{item.way}_answer" if item.way else "answer", where)
+        name = _ANSWERS[item.way]
+        text = row.get(name)
+        if not isinstance(text, str):
+            raise BadPredictions(f"{_where(first)}: '{name}' must be a text, got {text!r:.60}")
+        yield item, text
+
+
+def _where(item: Item) -> str:
+    return f"predictions of {hoiqa_files.PARTS[item.part][0]}: '{item.key[:80]}'"
 
 
 def released(item: Item, answer: str) -> tuple[str, hoiqa_released.Outcome]:

@@ -11,7 +11,7 @@ never is; a hand is right if its name stands in the answer, whatever else does; 
 import re
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from egohoi.errors import BadData, BadPredictions
 
@@ -27,8 +27,7 @@ THRESHOLD = 0.5
 _RULE = "-" * 50
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What one answer adds: how many were asked and right, the IoUs that enter the mean, whether no box was found.
 
     said: a line that the published script prints while it counts (three boxes for two), "" otherwise.
@@ -137,7 +136,8 @@ class _Sum:
         self.right += outcome.right
         self.total += outcome.total
         self.no_box += outcome.no_box
-        self.ious.extend(outcome.ious)
+        if outcome.ious:
+            self.ious.extend(outcome.ious)
 
     def __add__(self, other: "_Sum") -> "_Sum":
         out = _Sum()

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from egohoi.errors import BadPredictions
 from egohoi.evaluation import hoiqa_files, hoiqa_items, hoiqa_strict, predictions_boxes
@@ -18,8 +19,7 @@ from egohoi.evaluation.report import Item as Card
 LARGE = 32 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """text: as the published script reads it (boxes in braces). parsed: its boxes in pixels of the item's canvas, or None to read
     them from the text. raw: what the model said, "" where that is `text`."""
 
@@ -145,5 +145,5 @@ def card(record: dict) -> Card:
 def with_released_text(answer: Answer) -> Answer:
     """The answer with its boxes in braces, where they are known but the text has none that the published script reads."""
     if answer.item.asks_box and answer.parsed is not None and answer.parsed.boxes and not boxes_of(answer.text):
-        return replace(answer, text=predictions_boxes.to_braces(answer.parsed.boxes, answer.item.size), raw=answer.text or "(boxes only)")
+        return answer._replace(text=predictions_boxes.to_braces(answer.parsed.boxes, answer.item.size), raw=answer.text or "(boxes only)")
     return answer

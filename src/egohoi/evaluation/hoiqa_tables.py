@@ -28,7 +28,7 @@ def _overall(sums: Sums, numbers: dict | None) -> Table:
         shown = [_released(number), Cell(strict)] if numbers else [Cell(strict)]
         if numbers:
             gap = None if number is None or strict is None else number - strict.value * 100
-            shown.append(Cell(None if gap is None else f"{gap:+.2f}", ""))
+            shown.append(Cell(None if gap is None else f"{round(gap, 2) + 0.0:+.2f}", ""))
         rows.append((name, (*shown, Cell(int(strict.denominator) if strict else 0, ""))))
     columns = (*(("released",) if numbers else ()), "strict", *(("released - strict",) if numbers else ()), "counted")
     note = "Percent. Released: as the published script prints it. In brackets: 95 % interval (bootstrap over images)."

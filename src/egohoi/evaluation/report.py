@@ -14,6 +14,7 @@ import html
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -240,7 +241,7 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    kind = ' class="text"' if isinstance(cell.value, str) else ""
+    kind = ' class="text"' if isinstance(cell.value, str) and not re.match(r"[-+–<\d]", cell.value) else ""
     if isinstance(cell.value, Measure) and cell.value.low is not None:
         value, _, bounds = cell.text().partition(" ")
         counts = f"{cell.value.numerator:.10g} of {cell.value.denominator:.10g}"
