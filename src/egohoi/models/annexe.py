@@ -19,12 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from egohoi import masks
-from egohoi.errors import BadConfig, BadQuery, BadWeights, EgohoiError
+from egohoi.errors import BadConfig, BadQuery, BadWeights, EgohoiError, need
 from egohoi.images import Picture
-from egohoi.models import annexe_text
+from egohoi.models import annexe_text, weights
 from egohoi.models.annexe_module import AnnexeConfig, AnnexeModule
 from egohoi.models.annexe_processor import AnnexeProcessor, Turns
 from egohoi.models.annexe_text import ANALYSIS_PROMPT, QUERY_PROMPT
@@ -75,9 +76,7 @@ class Annexe(Model):
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         config, untrained = read_config(folder)
         processor = AnnexeProcessor.from_pretrained(folder, config)
-        module = load_module(folder, config)
-        dtype = PRECISIONS[precision or ("float32" if device == "cpu" else "bfloat16")]
-        module.language.to(dtype)
+        module = load_module(folder, config, PRECISIONS[precision or ("float32" if device == "cpu" else "bfloat16")])
         return cls(module.to(device), processor, f"annexe:{folder}", untrained)
 
     def save_pretrained(self, folder) -> Path:
@@ -235,6 +234,8 @@ class Annexe(Model):
         """Depth of a picture, float32 [H, W], 0 (nearest) to 1 (farthest point of the picture). Raises BadConfig."""
         if not self.config.depth:
             raise BadConfig(f"{self.name} has no depth decoder")
+        if self.untrained:
+            raise BadConfig(f"the depth decoder of {self.name} is not trained: train it with configs/annexe.yaml")
         inputs = {k: v[None].to(self.module.device) for k, v in self.processor.pixels(picture).items()}
         features = self.module.features(inputs, self.module.language.patches(inputs["pixel_values"]))
         return resized(features.depth[0].float(), picture.size).clamp(0, 1).cpu().numpy()
@@ -302,36 +303,44 @@ def save_module(module: AnnexeModule, folder) -> None:
     os.replace(part, path)
 
 
-def load_module(folder, config: AnnexeConfig) -> AnnexeModule:
-    """The network of a folder with its weights, strictly. Raises BadWeights."""
-    from safetensors import SafetensorError, safe_open
+def load_module(folder, config: AnnexeConfig, dtype: torch.dtype | None = None) -> AnnexeModule:
+    """The network of a folder with its weights, strictly, on the CPU; the folder may hold one file or shards.
 
-    path = Path(folder) / WEIGHTS_FILE
-    if not path.is_file():
-        raise BadWeights(f"{folder}: no {WEIGHTS_FILE} there")
+    dtype: of the language side (None: float32); the mask side is float32. With the paper's parts the network is built
+    without memory and filled tensor by tensor, so there is never a second copy. Raises BadWeights.
+    """
+    source = weights.WeightFolder(folder)
     try:
-        module = AnnexeModule(config)
+        module = _built(config)
     except EgohoiError:
         raise
     except Exception as error:  # transformers raises many kinds for configurations that do not fit
         raise BadWeights(f"{folder}/{CONFIG_FILE}: no network can be built from it ({type(error).__name__}: {str(error)[:120]})") from error
     own = module.state_dict()
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = set(file.keys())
-            shared = {n: t.data_ptr() for n, t in own.items()}
-            stored = {shared[n] for n in names if n in shared}
-            missing = [n for n in own if n not in names and shared[n] not in stored]
-            for name in sorted(missing) + sorted(names - set(own)):
-                raise BadWeights(f"{path}: '{name}' is {'missing' if name in own else 'unexpected'}: it belongs to another model")
-            for name in names:
-                value = file.get_tensor(name)
-                if value.shape != own[name].shape:
-                    raise BadWeights(f"{path}: '{name}' has shape {list(value.shape)}, this model needs {list(own[name].shape)}")
-                own[name].copy_(value)
-    except (SafetensorError, OSError) as error:
-        raise BadWeights(f"{path}: damaged or cut short ({str(error)[:80]})") from error
-    return module
+    # weights that two names share are stored under one of them
+    shared = {n: t.data_ptr() for n, t in own.items() if not t.is_meta}
+    stored = {shared[n] for n in source.names() if n in shared}
+    wanted = {n: tuple(t.shape) for n, t in own.items() if n in source.shapes or shared.get(n) not in stored}
+    weights.compare(source.shapes, wanted, str(folder))
+    for name, tensor in weights.tensors_of(source):
+        if not own[name].is_meta:
+            own[name].copy_(tensor)
+            continue
+        owner, _, leaf = name.rpartition(".")
+        kind = (dtype or torch.float32) if name.startswith("language.") else torch.float32
+        parameters = module.get_submodule(owner)._parameters
+        parameters[leaf] = nn.Parameter(tensor.to(kind), requires_grad=parameters[leaf].requires_grad)
+    if dtype is not None:
+        module.language.to(dtype)
+    return module.eval()
+
+
+def _built(config: AnnexeConfig) -> AnnexeModule:
+    """The network with random weights, or with none where no two names share one, which is known of the paper's parts."""
+    if config.tower is not None or config.llm is not None or config.language.llama.get("tie_word_embeddings"):
+        return AnnexeModule(config)
+    with need("accelerate", "vlm").init_empty_weights(include_buffers=False):
+        return AnnexeModule(config)
 
 
 __all__ = ["IMAGE_TOKEN", "Annexe", "Grounded", "load_module", "read_config", "resized", "save_module", "write_config"]

@@ -281,19 +281,9 @@ class AnnexeModule(nn.Module):
         super().__init__()
         self.config = config
         self.language = Language(config)
-        width = config.language.hidden_size
-        if config.pixels == "depth_anything":
-            from transformers import DepthAnythingConfig
-
-            self.pixels = heads.DepthAnythingPixels(DepthAnythingConfig(**config.depth_anything), config.channels, config.depth)
-        else:
-            self.pixels = heads.TowerPixels(config.language.vision_width, config.channels, config.depth)
-        self.to_query = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, config.channels))
-        # only the released design needs them: without the tokens' own states nothing tells the first mask from the second
-        self.slots = nn.Parameter(torch.randn(len(TOKENS), config.channels) * 0.5) if config.conditioning == "input" else None
-        decoder = heads.LightDecoder if config.decoder == "light" else heads.Sam2Decoder
-        self.decoder = decoder(config.channels, config.decoder_layers, config.decoder_heads)
-        self.target = heads.TargetHead(width)
+        self.slots = None
+        for name, part in mask_side(config).items():
+            setattr(self, name, part)
         self.freeze()
 
     def freeze(self) -> None:
@@ -384,6 +374,25 @@ class AnnexeModule(nn.Module):
         return losses
 
 
+def mask_side(config: AnnexeConfig) -> dict[str, nn.Module | nn.Parameter]:
+    """The parts beside the language side, freshly initialised, by their names in `AnnexeModule`. Needs no language model."""
+    width, parts = config.language.hidden_size, {}
+    if config.pixels == "depth_anything":
+        from transformers import DepthAnythingConfig
+
+        parts["pixels"] = heads.DepthAnythingPixels(DepthAnythingConfig(**config.depth_anything), config.channels, config.depth)
+    else:
+        parts["pixels"] = heads.TowerPixels(config.language.vision_width, config.channels, config.depth)
+    parts["to_query"] = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, config.channels))
+    if config.conditioning == "input":
+        # only the released design needs them: without the tokens' own states nothing tells the first mask from the second
+        parts["slots"] = nn.Parameter(torch.randn(len(TOKENS), config.channels) * 0.5)
+    decoder = heads.LightDecoder if config.decoder == "light" else heads.Sam2Decoder
+    parts["decoder"] = decoder(config.channels, config.decoder_layers, config.decoder_heads)
+    parts["target"] = heads.TargetHead(width)
+    return parts
+
+
 def _token_loss(logits: Tensor, labels: Tensor) -> Tensor:
     wanted = labels[:, 1:].reshape(-1)
     loss = functional.cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]), wanted, ignore_index=IGNORE, reduction="sum")
@@ -395,4 +404,4 @@ def changed(config: AnnexeConfig, **choices) -> AnnexeConfig:
     return replace(config, **choices)
 
 
-__all__ = ["IGNORE", "IMAGE_TOKEN", "WEIGHTS", "AnnexeConfig", "AnnexeModule", "Language", "changed"]
+__all__ = ["IGNORE", "IMAGE_TOKEN", "WEIGHTS", "AnnexeConfig", "AnnexeModule", "Language", "changed", "mask_side"]

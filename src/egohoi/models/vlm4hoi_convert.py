@@ -117,7 +117,7 @@ def convert(
         # In the order of the files, so that each is read front to back.
         ranks = {k: {n: r for r, n in enumerate(s.names())} for k, s in made.sources.items()}
         for target in sorted(made.steps, key=lambda t: _reading_order(made.steps[t], ranks)):
-            tensor = _make(made, target)
+            tensor = make_tensor(made, target)
             if precision is not None:
                 tensor = tensor.to(PRECISIONS[precision][0])
             writer.add(target, tensor)
@@ -239,7 +239,8 @@ def _reading_order(step: tuple[str, tuple[str, ...]], ranks: dict[str, dict[str,
     return source, ranks[source][names[0]] if source else 0
 
 
-def _make(made: Plan, target: str) -> torch.Tensor:
+def make_tensor(made: Plan, target: str) -> torch.Tensor:
+    """The tensor of ours that a plan calls `target`, made of the official ones."""
     source, names = made.steps[target]
     shape = made.shapes[target]
     if not source:

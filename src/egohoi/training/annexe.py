@@ -40,7 +40,9 @@ class ModelConfig:
     """start: an ANNEXE folder to go on from (converted or trained); null: a small model from nothing.
 
     small: sizes of that small model (side, patch, width, layers: see `AnnexeConfig.small`); vocabulary: ids of its tokenizer,
-    which is learned from the texts of the data. The rest changes the folder's or the small model's own choices; null keeps.
+    which is learned from the texts of the data. sam2: a Sam2Model folder whose decoder is taken over. frozen: precision of the
+    language side's weights that are not trained. checkpointing: recompute activations. The rest changes the folder's or the
+    small model's own choices; null keeps.
     """
 
     start: str | None = None
@@ -56,6 +58,7 @@ class ModelConfig:
     train_language: Literal["lora", "full"] | None = None
     train_pixels: Literal["none", "head", "all"] | None = None
     sam2: str | None = None
+    frozen: Literal["float32", "bfloat16", "float16"] = "float32"
     checkpointing: bool = False
 
     def choices(self) -> dict:
@@ -188,16 +191,20 @@ class Annexe(Recipe):
         return sorted(texts | {annexe_text.mirror(t) for t in texts})
 
     def model(self):
+        import torch
+
         from egohoi.models.annexe import load_module
         from egohoi.models.annexe_module import AnnexeModule
 
         given = self.config.model
-        if given.start is None or self.untrained or given.choices():
+        dtype = getattr(torch, given.frozen)
+        if given.start is not None and self._same_parts():
+            module = load_module(given.start, self.choices, dtype)
+        else:
             module = AnnexeModule(self.choices)
             if given.start is not None:
                 self._put(module, given.start)
-        else:
-            module = load_module(given.start, self.choices)
+            module.language.to(dtype)
         if given.sam2 is not None:
             from egohoi.models.annexe_heads import Sam2Decoder
 
@@ -212,19 +219,29 @@ class Annexe(Recipe):
         module.train()
         return module
 
+    def _same_parts(self) -> bool:
+        """Whether the network that is trained has the very tensors of the folder that it starts from."""
+        from egohoi.models.annexe import read_config
+
+        kept, _ = read_config(self.config.model.start)
+        return all(getattr(kept, name) == getattr(self.choices, name) for name in ("pixels", "depth", "decoder", "conditioning"))
+
     def _put(self, module, folder: str) -> None:
         """Weights of a folder whose parts differ from the wished ones: what fits by name and shape; the language side must."""
-        from safetensors.torch import load_file
+        import torch
 
         from egohoi.errors import BadWeights
-        from egohoi.models.annexe import WEIGHTS_FILE
+        from egohoi.models import weights
 
-        state, own = load_file(str(Path(folder) / WEIGHTS_FILE)), module.state_dict()
-        fitting = {n: t for n, t in state.items() if n in own and own[n].shape == t.shape}
-        lacking = [n for n in own if n.startswith("language.") and n not in fitting]
+        source, own = weights.WeightFolder(folder), module.state_dict()
+        fitting = {n for n, shape in source.shapes.items() if n in own and tuple(own[n].shape) == shape}
+        given = {own[n].data_ptr() for n in fitting}
+        lacking = [n for n in own if n.startswith("language.") and own[n].data_ptr() not in given]
         if lacking:
             raise BadWeights(f"{folder}: '{lacking[0]}' is missing or has another shape: the language side must be whole")
-        module.load_state_dict(fitting, strict=False)
+        with torch.no_grad():
+            for name in sorted(fitting):
+                own[name].copy_(source.tensor(name))
 
     def losses(self, model, batch) -> dict:
         return model(batch)
