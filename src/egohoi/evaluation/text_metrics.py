@@ -1,0 +1,101 @@
+"""BLEU, ROUGE-L, METEOR and CIDEr of sentences, over a corpus and for each item, computed by NLTK and `pycocoevalcap`.
+
+A candidate is a text, its references are one or more texts. How a text becomes words decides the number, so every function takes
+`words`, one of `text_tokens`; the defaults are the usual ones: the tokens of COCO captions, and NLTK's own for METEOR, whose
+synonyms come from WordNet (`wordnet.install`). Nothing here runs Java.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from egohoi.errors import need
+from egohoi.evaluation import text_tokens, wordnet
+
+#: Cuts a text into words.
+Words = Callable[[str], list[str]]
+
+
+@dataclass(frozen=True)
+class TextScore:
+    """corpus: the score of the whole set, as published ones are given. items: the score of each candidate, in their order.
+
+    All in 0..1, except CIDEr, whose scale ends at 10. `corpus` is the mean of `items`, except for BLEU, which counts over the set.
+    """
+
+    corpus: float
+    items: tuple[float, ...]
+
+
+def bleu(candidates: Sequence[str], references: Sequence[Sequence[str]], *, words: Words = text_tokens.ptb) -> tuple[TextScore, ...]:
+    """BLEU-1, -2, -3 and -4 (Papineni et al. 2002) with the closest reference length, as COCO captions are scored.
+
+    Raises ValueError if there is no candidate, or none or another number of references; MissingExtra without the extra `eval`.
+    """
+    said, wanted = _joined(candidates, references, words)
+    corpus, items = need("pycocoevalcap.bleu.bleu", "eval").Bleu(4).compute_score(wanted, said, verbose=0)
+    return tuple(TextScore(float(c), tuple(map(float, i))) for c, i in zip(corpus, items))
+
+
+def rouge_l(candidates: Sequence[str], references: Sequence[Sequence[str]], *, words: Words = text_tokens.ptb) -> TextScore:
+    """ROUGE-L (Lin 2004) with beta 1.2. An empty text counts as one word that only another empty text shares. Raises as `bleu`."""
+    said, wanted = _joined(candidates, references, words)
+    corpus, items = need("pycocoevalcap.rouge.rouge", "eval").Rouge().compute_score(wanted, said)
+    return TextScore(float(corpus), tuple(map(float, items)))
+
+
+def cider(candidates: Sequence[str], references: Sequence[Sequence[str]], *, words: Words = text_tokens.ptb) -> TextScore:
+    """CIDEr-D (Vedantam et al. 2015), sigma 6, n-grams of 1 to 4 words weighted by how many items' references hold them.
+
+    The weights come from the given references: the score of an item depends on the others, and one item alone, or one whose
+    references hold no word, scores 0. Raises as `bleu`.
+    """
+    said, wanted = _joined(candidates, references, words)
+    cider = need("pycocoevalcap.cider.cider", "eval").Cider()
+    if not any(r for group in wanted.values() for r in group):  # no n-gram to weigh, at which the library stops
+        return TextScore(0.0, (0.0,) * len(said))
+    corpus, items = cider.compute_score(wanted, said)
+    return TextScore(float(corpus), tuple(map(float, items)))
+
+
+def meteor(candidates: Sequence[str], references: Sequence[Sequence[str]], *, words: Words = text_tokens.treebank) -> TextScore:
+    """METEOR (Lavie & Agarwal 2007: alpha 0.9, beta 3, gamma 0.5) as NLTK computes it, the best of the references; corpus: the mean.
+
+    Words are compared in lower case: equal, then of one Porter stem, then synonyms in WordNet 3.0. This is not the Java program
+    METEOR 1.5, whose paraphrases and weights give other numbers. Raises as `bleu`, and BadData without the word data.
+    """
+    _check(candidates, references)
+    score = need("nltk.translate.meteor_score", "eval").meteor_score
+    stemmer, synonyms = _Stems(), _Synonyms(wordnet.corpus())
+    cut = functools.lru_cache(maxsize=100_000)(words)
+    found = [score([cut(r) for r in rs], cut(c), stemmer=stemmer, wordnet=synonyms) for c, rs in zip(candidates, references)]
+    return TextScore(sum(found) / len(found), tuple(map(float, found)))
+
+
+class _Stems:
+    """Porter's stemmer, which remembers words: a data set repeats few of them."""
+
+    def __init__(self):
+        self.stem = functools.lru_cache(maxsize=100_000)(need("nltk.stem.porter", "eval").PorterStemmer().stem)
+
+
+class _Synonyms:
+    """WordNet that remembers the synsets of a word."""
+
+    def __init__(self, corpus):
+        self.synsets = functools.lru_cache(maxsize=100_000)(corpus.synsets)
+
+
+def _check(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    if isinstance(candidates, str) or not len(candidates) or len(candidates) != len(references):
+        raise ValueError(f"expected at least one candidate and as many lists of references, got {len(candidates)} and {len(references)}")
+    for k, group in enumerate(references):
+        if isinstance(group, str) or not len(group):
+            raise ValueError(f"references of candidate {k}: expected a list of at least one text, got {group!r:.60}")
+
+
+def _joined(candidates, references, words: Words) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+    """Both sides as the library wants them: index -> texts whose words are joined by one space."""
+    _check(candidates, references)
+    said = {k: [" ".join(words(c))] for k, c in enumerate(candidates)}
+    return said, {k: [" ".join(words(r)) for r in group] for k, group in enumerate(references)}
