@@ -329,7 +329,8 @@ class Checked:
 
     shared: {"a+b": names of frames in both splits}. videos: {"a+b": number of recordings with frames in both splits}
     (the name without its last number), which is no fault of the files but makes the splits less independent.
-    notes: one line for each entry whose with_mask contradicts its masks_idx; such entries are used by their masks_idx.
+    notes: one line for each entry whose with_mask or tokens contradict its masks_idx (an empty target: a name without a
+    number); such entries are used by their masks_idx.
     """
 
     counts: dict
@@ -371,6 +372,7 @@ def check(folder, *, depth: bool = True, progress=None, stop: bool = False) -> C
                     row[item.kind] += 1
                     if item.with_mask != bool(item.targets):
                         notes.append(f"{split}/{item.id}: with_mask is {int(item.with_mask)} but masks_idx names {len(item.targets)} targets")
+                notes += _empty(Path(folder) / "dataset_split" / split / f"{name}.json", f"{split}/{name}")
             except EgohoiError as error:
                 if stop:
                     raise
@@ -387,6 +389,17 @@ def check(folder, *, depth: bool = True, progress=None, stop: bool = False) -> C
             if common:
                 videos[f"{a}+{b}"] = len(common)
     return Checked(counts, tuple(problems), shared, videos, tuple(notes))
+
+
+def _empty(path: Path, where: str) -> list[str]:
+    """One line for each name in a frame's file that has no number: it is read as no target. The file is known to be good."""
+    lines = []
+    for k, row in enumerate(json.loads(path.read_text(encoding="utf-8"))):
+        values = row["masks_idx"] + [0] * len(row["tokens"])
+        lines += [
+            f"{where}/{k}: tokens names '{n.strip()}' but its masks_idx is 0" for n, v in zip(row["tokens"], values) if n.strip() and not v
+        ]
+    return lines
 
 
 def write_frame(folder, split: str, name: str, image: str, index: np.ndarray, entries: list[dict], depth: str | None = None) -> None:
