@@ -7,18 +7,22 @@ import pytest
 import torch
 
 import egohoi
-from egohoi import images
+from egohoi import images, masks
 from egohoi.errors import BadConfig, BadQuery, BadWeights
+from egohoi.models import annexe_heads as heads
 from egohoi.models import annexe_text
 from egohoi.models.annexe import Annexe, resized
 from egohoi.models.annexe_module import AnnexeConfig, AnnexeModule
 from egohoi.models.annexe_processor import AnnexeProcessor, small_tokenizer
 from egohoi.records import Query
 
+VOCABULARY = 290
+
 
 def made(**choices) -> Annexe:
     torch.set_num_threads(1)
-    tokenizer = small_tokenizer(["the left hand holds the mug", "right hand and plate", "[INST] <Img> </Img> [/INST]"] * 3, 320)
+    tokenizer = small_tokenizer(["the left hand holds the mug", "right hand and plate", "[INST] <Img> </Img> [/INST]"] * 3, VOCABULARY)
+    assert len(tokenizer) == VOCABULARY
     config = AnnexeConfig.small(len(tokenizer), side=32, width=32, layers=1, **choices)
     torch.manual_seed(3)
     model = Annexe(AnnexeModule(config), AnnexeProcessor(tokenizer, config))
@@ -46,10 +50,28 @@ def decide(model, target: bool):
     return model
 
 
+def talkative(model):
+    """An untrained model writes no mask token: raise theirs, and the masks, so that answers have masks."""
+    with torch.no_grad():
+        model.module.language.llama_model.get_output_embeddings().extra.mul_(60)
+        model.module.decoder.bias.bias.fill_(3.0)
+    return model
+
+
 @pytest.mark.parametrize("width, height", [(4032, 3024), (120, 90)])
 def test_masks_have_the_size_of_the_picture(width, height):
-    found = grounded(decide(made(), True), picture(width, height))
-    assert [m.shape for m in found.masks] == [(height, width)] * 2 and found.masks[0].dtype == bool
+    answer = decide(talkative(made()), True).ask(picture(width, height), "the left hand")
+    assert answer.size == (width, height) and 1 <= len(answer.entities) <= annexe_text.SLOTS and answer.target_found
+    for entity in answer.entities:
+        assert entity.mask["size"] == [height, width] and masks.decode(entity.mask).shape == (height, width)
+        assert entity.box == masks.box(entity.mask) and entity.box[2] <= width and entity.box[3] <= height
+
+
+def test_the_decision_removes_masks_that_were_written():
+    model = talkative(made())
+    assert decide(model, True).ask(picture(), "the mug").entities
+    answer = decide(model, False).ask(picture(), "the mug")
+    assert answer.entities == () and not answer.target_found and answer.to_json()["entities"] == []
 
 
 def test_the_target_head_removes_the_masks():
@@ -62,9 +84,22 @@ def test_the_target_head_removes_the_masks():
     {"decoder": "sam2"}, {"pixels": "tower"}, {"depth": False}, {"pixels": "tower", "depth": False, "decoder": "sam2"},
     {"conditioning": "input"}, {"analysis": "apart"},
     {"tower": {"model_type": "dinov2", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}},
+    {"llm": {"model_type": "qwen2", "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
+             "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True, "bos_token_id": 1, "eos_token_id": 2}},
+    {"llm": {"model_type": "gpt2", "vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 1, "n_head": 4, "n_positions": 1024,
+             "bos_token_id": 1, "eos_token_id": 2}},
+    {"tower": {"model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
+               "num_attention_heads": 4, "image_size": 32, "patch_size": 8}, "decoder": "sam2", "pixels": "tower"},
 ], ids=str)
-def test_every_exchangeable_part_grounds(choices):
+def test_every_exchangeable_part_grounds(choices, tmp_path):
     model = decide(made(**choices), True)
+    model.save_pretrained(tmp_path)
+    back = egohoi.load(f"annexe:{tmp_path}", device="cpu")
+    assert back.config == model.config
+    asked = [(picture(40, 36), Query("the mug")), (picture(60, 30, 1), Query("both hands"))]
+    first, again, single = model.ask_many(asked), back.ask_many(asked), [back.ask(p, q.text) for p, q in asked]
+    for one, two, three in zip(first, again, single):
+        assert one.text == two.text == three.text and one.entities == two.entities == three.entities
     found = grounded(model, picture())
     assert len(found.masks) == 2 and found.masks[0].shape == (36, 48)
     if model.config.depth:
@@ -78,23 +113,35 @@ def test_two_tokens_give_two_different_masks():
     model = decide(made(), True)
     with torch.no_grad():
         model.module.decoder.kernel[-1].weight.mul_(20)
+        for tensor in (model.module.decoder.bias.weight, model.module.decoder.bias.bias):
+            tensor.zero_()
     first, second = grounded(model, picture()).masks
     assert (first != second).any()
 
 
-def test_the_batch_changes_nothing():
-    model = decide(made(), True)
-    # an untrained model writes no mask token: raise theirs, so that masks are compared too
+@pytest.mark.parametrize("choices", [{}, {"decoder": "sam2"}, {"analysis": "apart", "pixels": "tower"}, {"conditioning": "input"}], ids=str)
+def test_the_batch_changes_nothing(choices):
+    """One by one, all together, in another order, beside themselves, and in later runs under other random numbers."""
+    model = decide(made(**choices), True)
     with torch.no_grad():
         model.module.language.llama_model.get_output_embeddings().extra.mul_(60)
+        if model.config.decoder == "light":
+            model.module.decoder.kernel[-1].weight.mul_(20)
     asked = [(picture(40 + 8 * k, 36, k), Query("the left hand" + " and the mug" * (k % 3))) for k in range(8)]
-    whole = [r.to_json() for r in model.ask_many(asked)]
-    alone = [r.to_json() for pixels, query in asked for r in model.ask_many([(pixels, query)])]
-    again = [r.to_json() for r in model.ask_many(asked[::-1])][::-1]
-    for rows in (whole, alone, again):
-        for row in rows:
+
+    def rows(responses):
+        made = [r.to_json() for r in responses]
+        for row in made:
             row.pop("milliseconds")
-    assert whole == alone == again
+        return made
+
+    whole = rows(model.ask_many(asked))
+    assert rows(r for pixels, query in asked for r in model.ask_many([(pixels, query)])) == whole
+    assert rows(model.ask_many(asked[::-1]))[::-1] == whole
+    assert rows(model.ask_many([asked[3]] * 3 + asked[:2])) == [whole[3]] * 3 + whole[:2]
+    for seed in (1, 2):  # the released code draws tokens at random at inference
+        torch.manual_seed(seed)
+        assert rows(model.ask_many(asked)) == whole
     assert any(row["entities"] for row in whole)
 
 
@@ -104,6 +151,45 @@ def test_no_mask_wanted_gives_text_only():
     assert answer.entities == () and answer.task == "ground" and answer.analysis is not None
     described = model.describe(picture())
     assert described.task == "analyze" and described.text == answer.analysis
+
+
+@pytest.mark.parametrize("task, masks_come", [("answer", False), (None, True), ("ground", True), ("refer", True)])
+def test_the_task_decides_on_masks(task, masks_come):
+    model = decide(talkative(made()), True)
+    answer = model.ask(picture(), "the mug", task=task)
+    assert bool(answer.entities) == masks_come and answer.task == (task or "ground") and answer.text is not None
+
+
+def test_a_decoder_of_sam2_is_taken_over(tmp_path):
+    from transformers import Sam2Config, Sam2Model
+
+    sizes = {"mask_decoder_config": {"hidden_size": 64, "mlp_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "iou_head_hidden_dim": 64},
+             "prompt_encoder_config": {"hidden_size": 64}, "vision_config": {
+                 "fpn_hidden_size": 64, "backbone_config": {
+                     "model_type": "sam2_hiera_det_model", "hidden_size": 8, "blocks_per_stage": [1, 1, 1, 1], "embed_dim_per_stage": [8, 16, 32, 64],
+                     "num_attention_heads_per_stage": [1, 1, 1, 1], "global_attention_blocks": [3]},
+                 "backbone_channel_list": [64, 32, 16, 8]}}
+    torch.manual_seed(0)
+    published = Sam2Model(Sam2Config(**sizes))
+    published.save_pretrained(tmp_path)
+    decoder = heads.Sam2Decoder(64, folder=str(tmp_path))
+    for name, tensor in published.mask_decoder.state_dict().items():
+        assert torch.equal(decoder.net.state_dict()[name], tensor), name
+    with pytest.raises(BadConfig, match="64 channels"):
+        heads.Sam2Decoder(32, folder=str(tmp_path))
+    features = heads.Features(torch.randn(2, 64, 4, 4), torch.randn(2, 64, 16, 16), None)
+    assert decoder(torch.randn(3, 64), features, torch.tensor([0, 1, 1])).shape == (3, 16, 16)
+
+
+def test_parts_that_contradict_each_other_are_one_line():
+    llm = {"model_type": "gpt2", "vocab_size": 300, "n_embd": 32, "n_layer": 1, "n_head": 4, "bos_token_id": 1, "eos_token_id": 2}
+    with pytest.raises(BadConfig, match="llm has 300 tokens of width 32, language.llama says 290"):
+        made(llm=llm)
+    with pytest.raises(BadConfig, match="llm: needs the model_type"):
+        made(llm={"model_type": "nothing"})
+    tower = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}
+    with pytest.raises(BadConfig, match="the vision tower gives 17 tokens of width 16"):
+        made(tower=tower).describe(picture())
 
 
 def test_boxes_and_points_are_refused_in_one_line():

@@ -190,7 +190,9 @@ class Annexe(Model):
         parsed = annexe_text.parse(self.processor.decode(answer))
         task = query.task or "ground"
         if not self._wants_masks(query):
-            return self._response(picture, query, parsed.text, analysis, bool(parsed.names), (), task)
+            # weights of the released code never write a mask token: with them only the words say what was found
+            found = bool(parsed.text if self.untrained else parsed.names)
+            return self._response(picture, query, parsed.text, analysis, found, (), task)
         grounded = self.ground(picture, image, whole)
         entities = []
         for name, mask, score in zip(parsed.names, grounded.masks, grounded.scores):
@@ -207,7 +209,8 @@ class Annexe(Model):
         inputs, patches, tokens = image
         device = self.module.device
         start, stop = whole.spans[-1]
-        places = [p for p in range(start, stop) if whole.ids[p] >= self.processor.first]
+        # an answer has at most SLOTS targets: one that runs on is not followed, or it would cost memory without end
+        places = [p for p in range(start, stop) if whole.ids[p] >= self.processor.first][: annexe_text.SLOTS]
         ids = torch.tensor([whole.ids], device=device)
         seen = ids
         if self.config.conditioning == "input":  # at inference the released design sees the question only

@@ -193,7 +193,13 @@ class Language(VLM4HOIModule):
             self.llama_model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config.language.llama))
         else:
             self.llama_model = transformers.AutoModelForCausalLM.from_config(_auto(config.llm, "llm"))
-        self.llama_model.set_input_embeddings(MoreTokens(self.llama_model.get_input_embeddings(), len(TOKENS)))
+        words = self.llama_model.get_input_embeddings()
+        if (words.num_embeddings, words.embedding_dim) != (config.language.llama["vocab_size"], config.language.hidden_size):
+            raise BadConfig(
+                f"llm has {words.num_embeddings} tokens of width {words.embedding_dim}, language.llama says "
+                f"{config.language.llama['vocab_size']} of width {config.language.hidden_size}: both must say the same"
+            )
+        self.llama_model.set_input_embeddings(MoreTokens(words, len(TOKENS)))
         self.llama_model.set_output_embeddings(MoreWords(self.llama_model.get_output_embeddings(), len(TOKENS)))
         if config.language.lora_rank:
             peft = need("peft", "vlm")
@@ -231,8 +237,11 @@ class Language(VLM4HOIModule):
         if states.ndim == 4:  # a convolutional tower: [B, width, h, w]
             states = states.flatten(2).transpose(1, 2)
         count = self.config.patches
-        if states.shape[1] < count:
-            raise BadConfig(f"the vision tower gives {states.shape[1]} tokens, image_size and patch_size say {count}")
+        if states.shape[1] < count or states.shape[2] != self.config.vision_width:
+            raise BadConfig(
+                f"the vision tower gives {states.shape[1]} tokens of width {states.shape[2]}, language says {count} "
+                f"(image_size, patch_size) of width {self.config.vision_width}"
+            )
         return states[:, -count:]
 
     def tokens(self, patches: Tensor) -> Tensor:
