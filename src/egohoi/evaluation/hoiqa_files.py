@@ -184,6 +184,8 @@ def keyed(path: Path, part: str, truth: bool = True) -> Iterator[tuple[str, dict
 
 
 def _repeats(hashes: array) -> bool:
+    if len(hashes) < 200_000:
+        return len(set(hashes)) < len(hashes)
     import numpy as np
 
     values = np.frombuffer(hashes, dtype=np.int64) if len(hashes) else np.zeros(0, np.int64)
@@ -228,15 +230,22 @@ def plain(text: str) -> str:
     return _PLAIN.sub("", untagged(text).lower())
 
 
-def box_of(value, where: str, size: tuple[int, int]) -> tuple[float, float, float, float]:
+def box_of(value, part: str, key: str, size: tuple[int, int]) -> tuple[float, float, float, float]:
     """A truth box, xyxy pixels of the canvas `size`. Raises BadData if it is none, is empty or leaves the canvas."""
     try:
         x1, y1, x2, y2 = value
         x1, y1, x2, y2 = float(x1), float(y1), float(x2), float(y2)
     except (TypeError, ValueError) as error:
-        raise BadData(f"{where}: expected a box [x1, y1, x2, y2], got {value!r:.80}") from error
-    if not (x1 <= x2 and y1 <= y2):
-        raise BadData(f"{where}: the box {value} is reversed or not of numbers")
-    if x1 < -SLACK or y1 < -SLACK or x2 > size[0] + SLACK or y2 > size[1] + SLACK:
+        raise BadData(f"{place(part, key)}: expected a box [x1, y1, x2, y2], got {value!r:.80}") from error
+    # Not a number compares false with everything, so that one chain checks all.
+    if not (-SLACK <= x1 <= x2 <= size[0] + SLACK and -SLACK <= y1 <= y2 <= size[1] + SLACK):
+        where = place(part, key)
+        if not (x1 <= x2 and y1 <= y2):
+            raise BadData(f"{where}: the box {value} is reversed or not of numbers")
         raise BadData(f"{where}: the box {value} lies outside the canvas of {size[0]}x{size[1]} pixels: the canvas is wrong, or the file is another's")
     return x1, y1, x2, y2
+
+
+def place(part: str, key: str) -> str:
+    """A record of the truth, for messages."""
+    return f"{PARTS[part][0]}: '{key[:80]}'"

@@ -1,6 +1,5 @@
 """One question of the HOI-QA test with its truth, and how the predictions answer it."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from egohoi import boxes
@@ -49,16 +48,17 @@ def of_record(part: str, key: str, row: dict, *, any_canvas: bool = False) -> tu
 
     any_canvas: truth boxes may leave the canvas. Raises BadData.
     """
-    name, _, size = hoiqa_files.PARTS[part]
-    where = f"{name}: '{key[:80]}'"
+    size = hoiqa_files.PARTS[part][2]
     limits = (1e9, 1e9) if any_canvas else size
-    image = str(row.get("image_path", ""))
+    image = row.get("image_path", "")
+    if not isinstance(image, str):
+        image = str(image)
     if part == "hoi":
-        return (_hoi(key, row, where, image, size, limits),)
+        return (_hoi(key, row, image, size, limits),)
     noun = row.get("noun")
     if not isinstance(noun, str):
-        raise BadData(f"{where}: 'noun' must be a text, got {noun!r:.60}")
-    box = hoiqa_files.box_of(row.get("bbox"), where, limits)
+        raise BadData(f"{hoiqa_files.place(part, key)}: 'noun' must be a text, got {noun!r:.60}")
+    box = hoiqa_files.box_of(row.get("bbox"), part, key, limits)
     kind = "hand" if noun in hoiqa_released.HANDS else "obj"
     return (
         Item(part, key, "ref", f"{kind}N2{kind}BB", image, size, f"Where is the {noun}", (box,), noun),
@@ -66,31 +66,30 @@ def of_record(part: str, key: str, row: dict, *, any_canvas: bool = False) -> tu
     )
 
 
-def _hoi(key: str, row: dict, where: str, image: str, size, limits) -> Item:
+def _hoi(key: str, row: dict, image: str, size, limits) -> Item:
     question, answer = row.get("question"), row.get("answer")
     if not isinstance(question, str):
-        raise BadData(f"{where}: 'question' must be a text, got {question!r:.60}")
+        raise BadData(f"{hoiqa_files.place('hoi', key)}: 'question' must be a text, got {question!r:.60}")
     if "[refer]" in question:
         try:
             subset = hoiqa_released.box_subset(question)
         except BadData as error:
-            raise BadData(f"{where}: {error}") from error
+            raise BadData(f"{hoiqa_files.place('hoi', key)}: {error}") from error
         if isinstance(answer, str):
-            truth = tuple(hoiqa_files.box_of(b, where, limits) for b in hoiqa_released.boxes_of(answer))
+            truth = tuple([hoiqa_files.box_of(b, "hoi", key, limits) for b in hoiqa_released.boxes_of(answer)])
             if len(truth) != 2:
-                raise BadData(f"{where}: an answer of several boxes must hold two, got {answer!r:.80}")
+                raise BadData(f"{hoiqa_files.place('hoi', key)}: an answer of several boxes must hold two, got {answer!r:.80}")
         else:
-            truth = (hoiqa_files.box_of(answer, where, limits),)
+            truth = (hoiqa_files.box_of(answer, "hoi", key, limits),)
         return Item("hoi", key, "", subset, image, size, question, truth, "")
     if "[vqa]" not in question:
-        raise BadData(f"{where}: the question has neither [refer] nor [vqa]: {question!r:.80}")
+        raise BadData(f"{hoiqa_files.place('hoi', key)}: the question has neither [refer] nor [vqa]: {question!r:.80}")
     if not isinstance(answer, str):
-        raise BadData(f"{where}: the answer to a [vqa] question must be a name, got {answer!r:.60}")
-    subset = "objN2handN" if "[vqa] What hand is holding the" in question else "handN2objN" if "[vqa] What is the object in the " in question else ""
-    return Item("hoi", key, "", subset, image, size, question, (), answer)
+        raise BadData(f"{hoiqa_files.place('hoi', key)}: the answer to a [vqa] question must be a name, got {answer!r:.60}")
+    return Item("hoi", key, "", hoiqa_released.noun_subset(question), image, size, question, (), answer)
 
 
-def answers(items: tuple[Item, ...], row: dict) -> Iterator[tuple[Item, str]]:
+def answers(items: tuple[Item, ...], row: dict) -> list[tuple[Item, str]]:
     """(item, answer text) of one prediction record. Raises BadPredictions for another layout, or if another question was asked."""
     first = items[0]
     asked, wanted = row.get("question"), first.question
@@ -98,12 +97,14 @@ def answers(items: tuple[Item, ...], row: dict) -> Iterator[tuple[Item, str]]:
     same = asked is None or asked == wanted[wanted.find("] ") + 2 if first.part == "hoi" else 0 :]
     if not same and hoiqa_files.plain(str(asked)) != hoiqa_files.plain(wanted):
         raise BadPredictions(f"{_where(first)}: was asked {str(asked)[:80]!r}, the truth asks {wanted!r}: it belongs to another data set")
+    out = []
     for item in items:
         name = _ANSWERS[item.way]
         text = row.get(name)
         if not isinstance(text, str):
             raise BadPredictions(f"{_where(first)}: '{name}' must be a text, got {text!r:.60}")
-        yield item, text
+        out.append((item, text))
+    return out
 
 
 def _where(item: Item) -> str:

@@ -8,6 +8,7 @@ mean and one with three adds none; a noun is right if it is one word of the answ
 never is; a hand is right if its name stands in the answer, whatever else does; any glove is every glove.
 """
 
+import functools
 import re
 from array import array
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ class Outcome(NamedTuple):
 
 def boxes_of(text: str) -> list[list[float]]:
     """All boxes in a text, numbers as written (0-100)."""
-    return [[float(v) for v in found] for found in PATTERN.findall(text)]
+    return [[float(x1), float(y1), float(x2), float(y2)] for x1, y1, x2, y2 in PATTERN.findall(text)]
 
 
 def on_canvas(box, width: int, height: int) -> tuple[int, int, int, int]:
@@ -53,10 +54,12 @@ def on_canvas(box, width: int, height: int) -> tuple[int, int, int, int]:
 
 def iou(a, b) -> float:
     """Intersection over union with one pixel added to every side; of reversed boxes, whatever the formula gives."""
-    wide = min(a[2], b[2]) - max(a[0], b[0]) + 1
-    high = min(a[3], b[3]) - max(a[1], b[1]) + 1
+    ax1, ay1, ax2, ay2 = a  # conditions, because min and max take longer and every answer comes by here
+    bx1, by1, bx2, by2 = b
+    wide = (ax2 if ax2 < bx2 else bx2) - (ax1 if ax1 > bx1 else bx1) + 1
+    high = (ay2 if ay2 < by2 else by2) - (ay1 if ay1 > by1 else by1) + 1
     inter = wide * high if wide > 0 and high > 0 else 0
-    return inter / ((a[2] - a[0] + 1) * (a[3] - a[1] + 1) + (b[2] - b[0] + 1) * (b[3] - b[1] + 1) - inter)
+    return inter / ((ax2 - ax1 + 1) * (ay2 - ay1 + 1) + (bx2 - bx1 + 1) * (by2 - by1 + 1) - inter)
 
 
 def named(answer: str, noun: str) -> bool:
@@ -90,7 +93,10 @@ def hoi_box(question: str, truth: list, answer: str) -> Outcome:
     if len(truth) == 1:
         if not found:
             return Outcome(subset, 1, 0, (0.0,), True)
-        value = max([iou(truth[0], on_canvas(box, 1920, 1080)) for box in found])
+        if len(found) == 1:
+            value = iou(truth[0], on_canvas(found[0], 1920, 1080))
+        else:
+            value = max([iou(truth[0], on_canvas(box, 1920, 1080)) for box in found])
         return Outcome(subset, 1, int(value > THRESHOLD), (value,))
     if not found:
         return Outcome(subset, 2, 0, (0.0,), True)
@@ -105,15 +111,21 @@ def hoi_box(question: str, truth: list, answer: str) -> Outcome:
 
 def hoi_noun(question: str, noun: str, answer: str) -> Outcome:
     """A question of the hoi file that asks for a name."""
-    if "[vqa] What hand is holding the" in question:
-        subset = "objN2handN"
-    else:
-        subset = "handN2objN" if "[vqa] What is the object in the " in question else ""
+    subset = noun_subset(question)
     if noun in ("right glove", "left glove"):
         return Outcome(subset, 1, int("glove" in answer.lower().replace(".", "")))
     return Outcome(subset, 1, int(named(answer, noun)))
 
 
+@functools.lru_cache(maxsize=10_000)  # a test asks the same few questions over and over
+def noun_subset(question: str) -> str:
+    """Subset of a question that asks for a name, "" for one of another wording."""
+    if "[vqa] What hand is holding the" in question:
+        return "objN2handN"
+    return "handN2objN" if "[vqa] What is the object in the " in question else ""
+
+
+@functools.lru_cache(maxsize=10_000)
 def box_subset(question: str) -> str:
     """Subset of a question that asks for boxes. Raises BadData."""
     if "[refer] Locate the object being manipulated by" in question:
@@ -132,13 +144,6 @@ class _Sum:
         self.right = self.total = self.no_box = 0
         self.ious = array("d")
 
-    def add(self, outcome: Outcome) -> None:
-        self.right += outcome.right
-        self.total += outcome.total
-        self.no_box += outcome.no_box
-        if outcome.ious:
-            self.ious.extend(outcome.ious)
-
     def __add__(self, other: "_Sum") -> "_Sum":
         out = _Sum()
         out.right, out.total = self.right + other.right, self.total + other.total
@@ -154,18 +159,30 @@ class Released:
     def __init__(self):
         self._sums = {(part, what): _Sum() for part in ("epic", "ego4d", "hoi", "hands", "interaction") for what in ("noun", "box")}
         self._subsets = {name: [0, 0] for name in (*self.SUBSETS, "")}
+        self._routes = {(*key, name): self._route(*key, name) for key in self._sums for name in self._subsets}
         self._said: list[str] = []
 
     def add(self, part: str, what: str, outcome: Outcome) -> None:
         """part: epic, ego4d or hoi; what: noun or box."""
-        self._sums[part, what].add(outcome)
+        subset, total, right, ious, no_box, said = outcome
+        sums, held = self._routes[part, what, subset]
+        for one in sums:
+            one.right += right
+            one.total += total
+            one.no_box += no_box
+            if ious:
+                one.ious.extend(ious)
+        held[0] += right
+        held[1] += total
+        if said:
+            self._said.append(said)
+
+    def _route(self, part: str, what: str, subset: str) -> tuple[tuple[_Sum, ...], list[int]]:
+        """Where an outcome counts: in its part, of the hoi file also among hands or interactions, and in its subset."""
+        sums = [self._sums[part, what]]
         if part == "hoi" and what == "box":
-            self._sums["hands" if outcome.subset == "handN2handBB" else "interaction", what].add(outcome)
-        held = self._subsets[outcome.subset]
-        held[0] += outcome.right
-        held[1] += outcome.total
-        if outcome.said:
-            self._said.append(outcome.said)
+            sums.append(self._sums["hands" if subset == "handN2handBB" else "interaction", what])
+        return tuple(sums), self._subsets[subset]
 
     def lines(self) -> list[str]:
         """The lines of the published script. Raises BadPredictions where it stops with a division by zero."""

@@ -48,7 +48,11 @@ def hoiqa(
     reading = {"convention": boxes, "seen": _size(seen), "any_canvas": any_canvas}
     paths = hoiqa_files.locate(truth_dir, None if model or _lines(predictions) else predictions[0])
     if plain and not (model or out or report or compare):
-        print("\n".join(hoiqa_run.released(_saved(predictions, paths, reading, limit)).lines()))
+        if paths.predictions and boxes == "braces":
+            sums = hoiqa_run.released_of_files(paths, any_canvas=any_canvas)
+        else:
+            sums = hoiqa_run.released(_saved(predictions, paths, reading, limit))
+        print("\n".join(sums.lines()))
         return
     piece = part(shard) if model else (0, 1)
     if out and piece[1] > 1:  # processes must not write into one file
