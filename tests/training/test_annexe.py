@@ -1,6 +1,8 @@
 """Training of ANNEXE: true augmentation, named losses with their counts, balance, resumption, broken data."""
 
 import importlib.util
+import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,12 @@ import torch
 
 import egohoi
 from egohoi.errors import BadConfig, BadData
+from egohoi.models import annexe_text
 from egohoi.scenes import irgbench
 from egohoi.training import annexe
-from egohoi.training.annexe_data import Sample, cropped, flipped
+from egohoi.training.annexe_data import Augment, Sample, augmented, cropped, flipped, load
 from egohoi.training.config import build
+from egohoi.training.data import BLOCK
 
 _spec = importlib.util.spec_from_file_location("annexe_drawn", Path(__file__).parents[1] / "annexe_drawn.py")
 drawn = importlib.util.module_from_spec(_spec)
@@ -52,6 +56,67 @@ def test_a_flip_keeps_pixels_masks_depth_and_words_together():
 def test_a_crop_never_cuts_a_labelled_thing():
     cut = cropped(sample(), 0.4, 0.4, 0.3, 0.3)
     assert cut.masks[0].sum() == 9 and cut.pixels.shape[:2] == cut.masks[0].shape == cut.depth.shape and cut.pixels.shape[1] < 20
+
+
+def test_random_variants_keep_masks_depth_sides_and_words_true(tmp_path):
+    """Drawn hands have a depth of their own and stay on their side of the picture: that must hold of every variant."""
+    folder = drawn.data_set(tmp_path / "irg", 12, side=48, one_each=False)
+    seen, turned = 0, 0
+    for item in irgbench.read(folder, "train"):
+        for k, question in enumerate(item.questions):
+            rng = np.random.default_rng([item.entry, k])
+            before = load(item, question.query, "names", True)
+            after = augmented(before, Augment(flip=0.5, crop=0.3, colour=0.3), rng)
+            again = augmented(before, Augment(flip=0.5, crop=0.3, colour=0.3), np.random.default_rng([item.entry, k]))
+            assert (after.pixels == again.pixels).all() and after.query == again.query
+            assert after.pixels.shape[:2] == after.depth.shape == after.others.shape and len(after.masks) == len(before.masks)
+            for name, mask, old in zip(after.names, after.masks, before.masks):
+                assert mask.sum() == old.sum() and mask.shape == after.depth.shape  # nothing labelled is cut
+                if name.endswith(" hand"):
+                    columns = np.flatnonzero(mask.any(0)) / mask.shape[1]
+                    assert (after.depth[mask] == drawn.NEAR).all()
+                    assert name.startswith("left" if columns.mean() < 0.5 else "right"), (name, columns.mean())
+                    seen += 1
+            flipped_words = after.query != before.query
+            turned += flipped_words
+            for side in ("left", "right"):
+                if re.fullmatch(f"(the )?{side} hand", after.query):
+                    assert after.names in ((f"{side} hand",), ())
+            assert after.caption == (annexe_text.mirror(before.caption) if after.names != before.names or flipped_words else after.caption)
+    assert seen > 20 and turned > 10
+
+
+def test_no_variant_is_made_when_none_is_wanted(folder):
+    item = next(i for i in irgbench.read(folder, "train") if i.targets)
+    before = load(item, item.questions[0].query, "names", True)
+    after = augmented(before, Augment(flip=0, crop=0, colour=0), np.random.default_rng(0))
+    assert (after.pixels == before.pixels).all() and after.names == before.names and (after.depth == before.depth).all()
+    with pytest.raises(BadConfig, match="augment: flip in 0..1"):
+        Augment(flip=2)
+
+
+@pytest.mark.parametrize(("shares", "wanted"), [
+    ({}, {"single": 1 / 3, "multi": 1 / 3, "none": 1 / 3}), ({"single": 2, "none": 1, "multi": 1}, {"single": 0.5, "multi": 0.25, "none": 0.25}),
+    ({"multi": 0}, {"single": 0.5, "none": 0.5}),
+])
+def test_kinds_are_drawn_in_their_shares(folder, tmp_path, shares, wanted):
+    mixture = annexe.Annexe(build(annexe.Config, {**settings(folder, tmp_path), "data": [{"folder": str(folder), **shares}]})).data()
+    places = [mixture.place(k) for k in range(2 * BLOCK)]
+    kinds = Counter(mixture.names[source].rpartition("/")[2] for source, _ in places)
+    assert set(kinds) == set(wanted) and all(abs(kinds[k] - share * 2 * BLOCK) <= 1 for k, share in wanted.items())
+    assert {mixture[k].kind for k in range(40)} == set(wanted)
+    for source, items in enumerate(mixture.sources):  # none again before all of its kind
+        used = Counter(index for s, index in places if s == source)
+        assert len(used) == len(items) and max(used.values()) - min(used.values()) <= 1
+
+
+def test_two_data_sets_keep_their_ratio(folder, tmp_path):
+    other = drawn.data_set(tmp_path / "other", 6, side=32)
+    data = [{"folder": str(folder), "ratio": 3}, {"folder": str(other), "ratio": 1, "single": 0}]
+    mixture = annexe.Annexe(build(annexe.Config, {**settings(folder, tmp_path), "data": data})).data()
+    found = Counter(mixture.names[mixture.place(k)[0]] for k in range(BLOCK))
+    second = {name.rpartition("/")[2]: n for name, n in found.items() if name.startswith(str(other))}
+    assert abs(sum(second.values()) - BLOCK / 4) <= 1 and "single" not in second
 
 
 def test_losses_are_named_counted_and_reach_every_trained_weight(folder, tmp_path):
