@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("scripts", type=Path, nargs="?", help="folder with the published evaluate.py; without it ours runs alone")
     parser.add_argument("--predictions", type=int, default=100_000)
     parser.add_argument("--hoi-share", type=float, default=0.9)
+    parser.add_argument("--rounds", type=int, default=3, help="runs of ours, which takes a second or two; the median is shown")
     parser.add_argument("--protocol", default="released", choices=("released", "both"))
     options = parser.parse_args()
     r = random.Random(0)
@@ -101,7 +102,8 @@ def main() -> None:
         write(folder, "epic-visor-test.json", "predictions_hoi.json", hoi_records(hoi, r), True)
         print(f"{hoi + 4 * records} predictions: {hoi} about interaction, {4 * records} in the two test files")
         plain = ["--protocol", "released", "--plain"] if options.protocol == "released" else ["--json"]
-        ours = timed([sys.executable, "-m", "egohoi", "eval", "hoiqa", "--truth-dir", str(folder), "--predictions", f"{folder}/predictions.json", *plain])
+        command = [sys.executable, "-m", "egohoi", "eval", "hoiqa", "--truth-dir", str(folder), "--predictions", f"{folder}/predictions.json", *plain]
+        ours = sorted((timed(command) for _ in range(options.rounds)), key=lambda one: one[0])[options.rounds // 2]
         print(f"ours:      {ours[0]:9.2f} s on the clock, {ours[1]:9.2f} s of computing, {ours[2]:7.0f} MB at most")
         if options.scripts:
             theirs = timed([

@@ -8,10 +8,12 @@ import math
 import re
 import reprlib
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from egohoi.errors import BadBox
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Box = tuple[float, float, float, float]
 
@@ -64,8 +66,10 @@ def iou(a, b) -> float:
     return inter / (area(a) + area(b) - inter)
 
 
-def iou_matrix(a, b) -> np.ndarray:
+def iou_matrix(a, b) -> "np.ndarray":
     """Pairwise intersection over union: a [N, 4] and b [M, 4] xyxy -> float64 [N, M]."""
+    import numpy as np  # here, because commands that only read box texts start in half the time without it
+
     a = np.asarray(a, dtype=np.float64).reshape(-1, 4)
     b = np.asarray(b, dtype=np.float64).reshape(-1, 4)
     low = np.maximum(a[:, None, :2], b[None, :, :2])

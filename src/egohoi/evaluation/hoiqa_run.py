@@ -42,18 +42,6 @@ def saved(paths: Paths, *, convention: str = "braces", seen: tuple[int, int] | N
                 yield Answer(item, text) if convention == "braces" else rewritten(item, text, convention, seen)
 
 
-def released_of_files(paths: Paths, *, any_canvas: bool = False) -> Released:
-    """`released(saved(paths))` for boxes in braces, without an object for every answer. Raises as `saved`."""
-    sums = Released()
-    add, outcome_of, of_record, answers_of = sums.add, hoiqa_items.released, hoiqa_items.of_record, hoiqa_items.answers
-    for part in PARTS:
-        for key, truth, row in hoiqa_files.pairs(part, paths):
-            for item, text in answers_of(of_record(part, key, truth, any_canvas=any_canvas), row):
-                what, outcome = outcome_of(item, text)
-                add(part, what, outcome)
-    return sums
-
-
 def rewritten(item: Item, text: str, convention: str, seen: tuple[int, int] | None = None) -> Answer:
     """An answer whose boxes follow another convention."""
     if convention == "braces" or not item.asks_box:

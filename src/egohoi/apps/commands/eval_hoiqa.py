@@ -33,7 +33,7 @@ def hoiqa(
     any_canvas: Annotated[bool, typer.Option("--any-canvas", help="Go on where true boxes leave their canvas.")] = False,
 ) -> None:
     """HOI-QA: boxes, names, hands; the published numbers and the corrected ones side by side."""
-    from egohoi.evaluation import hoiqa_files, hoiqa_run, predictions_boxes
+    from egohoi.evaluation import hoiqa_files, hoiqa_plain
 
     if bool(model) == bool(predictions):
         raise BadConfig("give --predictions or --model")
@@ -41,16 +41,17 @@ def hoiqa(
         raise BadConfig(f"--protocol '{protocol}': write released, strict or both")
     if plain and protocol != "released":
         raise BadConfig("--plain prints the lines of the published script: add --protocol released")
-    if boxes not in predictions_boxes.CONVENTIONS:
-        raise BadConfig(f"--boxes '{boxes}': write one of {', '.join(predictions_boxes.CONVENTIONS)}")
+    _check_convention(boxes)
     if limit and predictions and not _lines(predictions):
         raise BadConfig("--limit is for --model: saved predictions are measured whole")
     reading = {"convention": boxes, "seen": _size(seen), "any_canvas": any_canvas}
     paths = hoiqa_files.locate(truth_dir, None if model or _lines(predictions) else predictions[0])
     if plain and not (model or out or report or compare):
         if paths.predictions and boxes == "braces":
-            sums = hoiqa_run.released_of_files(paths, any_canvas=any_canvas)
+            sums = hoiqa_plain.of_files(paths, any_canvas=any_canvas)
         else:
+            from egohoi.evaluation import hoiqa_run
+
             sums = hoiqa_run.released(_saved(predictions, paths, reading, limit))
         print("\n".join(sums.lines()))
         return
@@ -99,6 +100,14 @@ def _measure(truth_dir, paths, source, header, reading, piece, options) -> None:
             print(f"The published numbers are not shown: {evaluation.stopped}")
     if options["report"]:
         _page(options, source, truth_dir, evaluation, numbers, shown, chosen, counts, bins)
+
+
+def _check_convention(name: str) -> None:
+    if name != "braces":  # the default needs no import
+        from egohoi.evaluation import predictions_boxes
+
+        if name not in predictions_boxes.CONVENTIONS:
+            raise BadConfig(f"--boxes '{name}': write one of {', '.join(predictions_boxes.CONVENTIONS)}")
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
