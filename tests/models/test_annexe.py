@@ -248,6 +248,16 @@ def test_a_mirror_swaps_left_and_right_and_nothing_else():
     assert annexe_text.mirror(annexe_text.mirror("turn it clockwise with the left")) == "turn it clockwise with the left"
 
 
+@pytest.mark.parametrize("text, other", [
+    ("the mug is left of the plate", "the mug is right of the plate"), ("the mug is left on the table", "the mug is left on the table"),
+    ("the person left the kitchen", "the person left the kitchen"), ("right now, the right hand", "right now, the left hand"),
+    ("my left-hand glove", "my right-hand glove"), ("the hand that is left, and the hand on the right.", "the hand that is right, and the hand on the left."),
+    ("the Left Hand", "the Right Hand"),
+])
+def test_a_mirror_knows_what_is_no_side(text, other):
+    assert annexe_text.mirror(text) == other and annexe_text.mirror(other) == text
+
+
 def test_planes_grow_and_shrink():
     plane = torch.zeros(32, 32)
     plane[:, 16:] = 1.0

@@ -78,11 +78,24 @@ _SIDES = {
 _SIDE = re.compile(rf"\b(?:{'|'.join(sorted(_SIDES, key=len, reverse=True))})\b", re.IGNORECASE)
 
 
+#: No sides: "she left the room", "is left on the table" (but "is left of the mug"), "right now".
+_GONE = re.compile(r"\b(?:is|are|was|were|be|been|being|has|have|had|he|she|they|person|who)\s+$", re.IGNORECASE)
+_BESIDE = re.compile(r"\s+(?:of|to|from|hand|side)\b", re.IGNORECASE)
+_AT_ONCE = re.compile(r"\s+(?:now|away|after|before|here|there|angles?|amount)\b", re.IGNORECASE)
+
+
 def mirror(text: str) -> str:
-    """`text` about a picture that was flipped left to right: left and right change places, capitals stay."""
+    """`text` about a picture that was flipped left to right: left and right change places, capitals stay.
+
+    "left" as a form of "to leave" and "right" in phrases such as "right now" stay.
+    """
 
     def other(match: re.Match) -> str:
-        word = match.group()
+        word, after = match.group(), text[match.end() :]
+        if word.lower() == "left" and _GONE.search(text[: match.start()]) and re.match(r"\s+\w", after) and not _BESIDE.match(after):
+            return word
+        if word.lower() == "right" and _AT_ONCE.match(after):
+            return word
         swapped = _SIDES[word.lower()]
         return swapped.upper() if word.isupper() else swapped.capitalize() if word[0].isupper() else swapped
 
