@@ -76,7 +76,7 @@ def _names(sums: Sums, numbers: dict | None) -> Table:
             names = ("noun", "exact", "phrase", "lemma", *(("synonym",) if known else ()), "side", "parse")
             rows.append((subset or "other", (*cells, *(Cell(sums.measure(f"subset.{subset}/{key}")) for key in names))))
     note = (
-        "Strict is `several words`: the name's words stand in the answer side by side; a hand counts by its side, if the other side is not named. "
+        'Strict is "several words": they stand in the answer side by side; a hand counts by its side, if the other side is not named. '
         "Exact: the answer is the name and nothing else. Lemma: in the singular, or one is the other's head noun. Synonym: or they share a meaning in WordNet."
         + ("" if known else " (The word data is not installed: `egohoi assets`.)")
     )

@@ -230,8 +230,17 @@ def _section(section: Section) -> str:
     return f"<section><h2>{html.escape(section.title)}</h2>{text}{''.join(map(_table, section.tables))}</section>"
 
 
+_TEXT = ' class="text"'
+
+
+def _is_text(cell: Cell) -> bool:
+    """Whether a cell holds words, not a number that was formatted or nothing."""
+    return isinstance(cell.value, str) and bool(cell.value) and not re.match(r"[-+–<\d]", cell.value)
+
+
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{html.escape(c)}</th>" for c in table.columns)
+    texts = {k for _, cells in table.rows for k, cell in enumerate(cells) if _is_text(cell)}
+    head = "".join(f"<th{_TEXT if k in texts else ''}>{html.escape(c)}</th>" for k, c in enumerate(table.columns))
     body = "".join(f"<tr><th>{html.escape(name)}</th>{''.join(map(_cell, cells))}</tr>" for name, cells in table.rows)
     note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ""
     return (
@@ -241,7 +250,7 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    kind = ' class="text"' if isinstance(cell.value, str) and not re.match(r"[-+–<\d]", cell.value) else ""
+    kind = _TEXT if _is_text(cell) else ""
     if isinstance(cell.value, Measure) and cell.value.low is not None:
         value, _, bounds = cell.text().partition(" ")
         counts = f"{cell.value.numerator:.10g} of {cell.value.denominator:.10g}"
