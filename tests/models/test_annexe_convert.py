@@ -14,7 +14,8 @@ from egohoi.apps.cli import main
 from egohoi.errors import BadWeights
 from egohoi.models import annexe_names
 from egohoi.models.annexe import load_module, read_config
-from egohoi.models.annexe_convert import convert, plan
+from egohoi.models.annexe_convert import convert, plan, shapes_of
+from egohoi.models.annexe_module import AnnexeConfig
 
 WIDTH, BLOCKS, PATCH, GRID = 12, 4, 14, 4
 NECK, FUSION, HEAD = (4, 6, 8, 10), 8, 6
@@ -32,35 +33,35 @@ MASK_SIDE = {
 }
 
 
-def depth_shapes():
-    """Names and shapes of `depth_anything_v2_*.pth`, at a tiny size."""
+def depth_shapes(width=WIDTH, blocks=BLOCKS, grid=GRID, neck=NECK, fusion=FUSION, head=HEAD):
+    """Names and shapes of `depth_anything_v2_*.pth`, at a tiny size unless told otherwise."""
     shapes = {
-        "pretrained.cls_token": (1, 1, WIDTH), "pretrained.pos_embed": (1, 1 + GRID * GRID, WIDTH), "pretrained.mask_token": (1, WIDTH),
-        "pretrained.patch_embed.proj.weight": (WIDTH, 3, PATCH, PATCH), "pretrained.patch_embed.proj.bias": (WIDTH,),
+        "pretrained.cls_token": (1, 1, width), "pretrained.pos_embed": (1, 1 + grid * grid, width), "pretrained.mask_token": (1, width),
+        "pretrained.patch_embed.proj.weight": (width, 3, PATCH, PATCH), "pretrained.patch_embed.proj.bias": (width,),
     }
-    for k in range(BLOCKS):
+    for k in range(blocks):
         b = f"pretrained.blocks.{k}."
         for stem, shape in (
-            ("norm1", (WIDTH,)), ("attn.qkv", (3 * WIDTH, WIDTH)), ("attn.proj", (WIDTH, WIDTH)), ("norm2", (WIDTH,)),
-            ("mlp.fc1", (4 * WIDTH, WIDTH)), ("mlp.fc2", (WIDTH, 4 * WIDTH)),
+            ("norm1", (width,)), ("attn.qkv", (3 * width, width)), ("attn.proj", (width, width)), ("norm2", (width,)),
+            ("mlp.fc1", (4 * width, width)), ("mlp.fc2", (width, 4 * width)),
         ):
             shapes |= {f"{b}{stem}.weight": shape, f"{b}{stem}.bias": shape[:1]}
-        shapes |= {f"{b}ls1.gamma": (WIDTH,), f"{b}ls2.gamma": (WIDTH,)}
-    shapes |= {"pretrained.norm.weight": (WIDTH,), "pretrained.norm.bias": (WIDTH,)}
-    for k, size in enumerate(NECK):
-        shapes |= {f"depth_head.projects.{k}.weight": (size, WIDTH, 1, 1), f"depth_head.projects.{k}.bias": (size,)}
+        shapes |= {f"{b}ls1.gamma": (width,), f"{b}ls2.gamma": (width,)}
+    shapes |= {"pretrained.norm.weight": (width,), "pretrained.norm.bias": (width,)}
+    for k, size in enumerate(neck):
+        shapes |= {f"depth_head.projects.{k}.weight": (size, width, 1, 1), f"depth_head.projects.{k}.bias": (size,)}
     for k, side in ((0, 4), (1, 2), (3, 3)):
-        shapes |= {f"depth_head.resize_layers.{k}.weight": (NECK[k], NECK[k], side, side), f"depth_head.resize_layers.{k}.bias": (NECK[k],)}
+        shapes |= {f"depth_head.resize_layers.{k}.weight": (neck[k], neck[k], side, side), f"depth_head.resize_layers.{k}.bias": (neck[k],)}
     s = "depth_head.scratch."
     for k in range(4):
-        shapes[f"{s}layer{k + 1}_rn.weight"] = (FUSION, NECK[k], 3, 3)
+        shapes[f"{s}layer{k + 1}_rn.weight"] = (fusion, neck[k], 3, 3)
         r = f"{s}refinenet{k + 1}."
-        shapes |= {f"{r}out_conv.weight": (FUSION, FUSION, 1, 1), f"{r}out_conv.bias": (FUSION,)}
+        shapes |= {f"{r}out_conv.weight": (fusion, fusion, 1, 1), f"{r}out_conv.bias": (fusion,)}
         for unit in (1, 2):
             for conv in (1, 2):
                 c = f"{r}resConfUnit{unit}.conv{conv}."
-                shapes |= {c + "weight": (FUSION, FUSION, 3, 3), c + "bias": (FUSION,)}
-    for stem, shape in (("output_conv1", (FUSION // 2, FUSION, 3, 3)), ("output_conv2.0", (HEAD, FUSION // 2, 3, 3)), ("output_conv2.2", (1, HEAD, 1, 1))):
+                shapes |= {c + "weight": (fusion, fusion, 3, 3), c + "bias": (fusion,)}
+    for stem, shape in (("output_conv1", (fusion // 2, fusion, 3, 3)), ("output_conv2.0", (head, fusion // 2, 3, 3)), ("output_conv2.2", (1, head, 1, 1))):
         shapes |= {f"{s}{stem}.weight": shape, f"{s}{stem}.bias": shape[:1]}
     return shapes
 
@@ -196,6 +197,21 @@ def test_depth_anything_computes_what_the_released_code_computes(files, tmp_path
         maps = net.backbone(pixels).feature_maps
         depth = net.head(net.neck(list(maps), GRID, GRID), GRID, GRID)[0]
     torch.testing.assert_close(depth[::14, ::14], torch.tensor(GOLDEN), rtol=1e-4, atol=1e-3)
+
+
+def test_the_published_size_fits_name_by_name():
+    """Depth-Anything-V2 ViT-B, 239 tensors, against the network of the paper's configuration; only shapes, no memory."""
+    published = depth_shapes(768, 12, 37, (96, 192, 384, 768), 128, 32)
+    config = AnnexeConfig()
+    ours = {n: s for n, s in shapes_of(config).items() if n.startswith("pixels.net.")}
+    found = {}
+    for name, shape in published.items():
+        for place in annexe_names.depth_place(name):
+            found[place.target] = shape if place.part is None else (shape[0] // 3, *shape[1:])
+    assert found == ours
+    assert (len(published), sum(int(np.prod(s)) for s in published.values())) == (239, 97_470_785)
+    trained = trained_depth(published)
+    assert len(trained) == 17 and all(n.startswith("depth_head.scratch.") for n in trained)
 
 
 def test_a_folder_of_transformers_gives_the_same_network(files, converted, tmp_path):
