@@ -9,6 +9,7 @@ Sizes are read from the files. As with VLM4HOI there is a plan first, from names
 by one into shards.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,7 +75,7 @@ def plan(
         llama, eva, checkpoint, vit_heads=vit_heads, vit_blocks=vit_blocks, image_size=image_size, lora_alpha=lora_alpha
     )
     source = weights.WeightFolder(depth) if Path(depth).is_dir() else weights.WeightFile(depth)
-    found = _depth_config(source, Path(depth), depth_heads)
+    found = depth_config(source, Path(depth), depth_heads)
     if image_size % found["patch_size"]:
         raise BadWeights(f"--image-size {image_size} is not a multiple of {found['patch_size']}, the patch size of {depth}")
     config = AnnexeConfig(
@@ -131,7 +132,7 @@ def _check_shape(file, name: str, part: int | None, wanted: tuple[int, ...]) -> 
         )
 
 
-def _depth_config(source, path: Path, heads: int | None) -> dict:
+def depth_config(source, path: Path, heads: int | None) -> dict:
     """Values of a DepthAnythingConfig, from the folder's config.json or from the shapes of the authors' file."""
     if isinstance(source, weights.WeightFolder):
         return _folder_config(path)
@@ -182,7 +183,8 @@ def _folder_config(folder: Path) -> dict:
         "backbone_config", "patch_size", "reassemble_hidden_size", "neck_hidden_sizes", "fusion_hidden_size", "head_hidden_size",
         "reassemble_factors", "head_in_index",
     )
-    return {k: read[k] for k in keys if read.get(k) is not None}
+    # as JSON gives it back, so that what is saved equals what is read
+    return json.loads(json.dumps({k: read[k] for k in keys if read.get(k) is not None}))
 
 
 def shapes_of(config: AnnexeConfig) -> dict[str, tuple[int, ...]]:

@@ -37,7 +37,10 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """start: an ANNEXE folder to go on from (converted or trained); null: a small model from nothing.
+    """start: an ANNEXE folder to go on from (converted or trained); null: a small model from nothing, or one of other parts:
+    llm, tower, depth_anything: folders of transformers with the language model, the vision tower and (null: none, the
+    tower's own features) Depth-Anything; image_size: pixels of a side that the tower reads, null for its own; lora_rank,
+    lora_targets: of the language model. llm and tower come together.
 
     small: sizes of that small model (side, patch, width, layers: see `AnnexeConfig.small`); vocabulary: ids of its tokenizer,
     which is learned from the texts of the data. sam2: a Sam2Model folder whose decoder is taken over. frozen: precision of the
@@ -46,6 +49,12 @@ class ModelConfig:
     """
 
     start: str | None = None
+    llm: str | None = None
+    tower: str | None = None
+    depth_anything: str | None = None
+    image_size: int | None = None
+    lora_rank: int = 64
+    lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
     small: dict[str, Any] = field(default_factory=dict)
     vocabulary: int = 800
     pixels: Literal["depth_anything", "tower"] | None = None
@@ -60,6 +69,13 @@ class ModelConfig:
     sam2: str | None = None
     frozen: Literal["float32", "bfloat16", "float16"] = "float32"
     checkpointing: bool = False
+
+    def __post_init__(self):
+        parts = (self.llm, self.tower)
+        if any(parts) != all(parts) or (self.depth_anything and not all(parts)):
+            raise BadConfig("model.llm and model.tower come together (and model.depth_anything with them)")
+        if all(parts) and self.start is not None:
+            raise BadConfig("model.start names a whole model: leave out model.llm and model.tower, or model.start")
 
     def choices(self) -> dict:
         """What differs from the folder's own configuration."""
@@ -169,6 +185,15 @@ class Annexe(Recipe):
             kept, untrained = read_config(given.start)
             choices = changed(kept, **given.choices())
             return choices, AnnexeProcessor.from_pretrained(given.start, choices), untrained
+        if given.llm is not None:
+            from egohoi.models import annexe_assemble
+
+            choices, tokenizer = annexe_assemble.plan(
+                given.llm, given.tower, given.depth_anything, image_size=given.image_size, lora_rank=given.lora_rank,
+                lora_targets=given.lora_targets,
+            )
+            choices = changed(choices, **given.choices())
+            return choices, AnnexeProcessor(tokenizer, choices), ()
         tokenizer = small_tokenizer(self._texts(), given.vocabulary)
         try:
             choices = AnnexeConfig.small(len(tokenizer), **given.small)
@@ -204,6 +229,11 @@ class Annexe(Recipe):
             module = AnnexeModule(self.choices)
             if given.start is not None:
                 self._put(module, given.start)
+            if given.llm is not None:
+                from egohoi.models import annexe_assemble
+
+                depth = given.depth_anything if self.choices.pixels == "depth_anything" else None
+                annexe_assemble.fill(module, given.llm, given.tower, depth)
             module.language.to(dtype)
         if given.sam2 is not None:
             from egohoi.models.annexe_heads import Sam2Decoder
