@@ -66,8 +66,9 @@ def meteor(candidates: Sequence[str], references: Sequence[Sequence[str]], *, wo
     """
     _check(candidates, references)
     score = need("nltk.translate.meteor_score", "eval").meteor_score
-    stemmer, synonyms = _Stems(), _Synonyms(wordnet.corpus())
-    cut = functools.lru_cache(maxsize=100_000)(words)
+    stemmer, cut = _Stems(), functools.lru_cache(maxsize=100_000)(words)
+    known = {stemmer.stem(w.lower()) for rs in references for r in rs for w in cut(r)}
+    synonyms = _Synonyms(wordnet.corpus(), known)
     found = [score([cut(r) for r in rs], cut(c), stemmer=stemmer, wordnet=synonyms) for c, rs in zip(candidates, references)]
     return TextScore(sum(found) / len(found), tuple(map(float, found)))
 
@@ -80,10 +81,33 @@ class _Stems:
 
 
 class _Synonyms:
-    """WordNet that remembers the synsets of a word."""
+    """WordNet as NLTK's METEOR asks it, which remembers words: all names of all their meanings, each once, as one synset.
 
-    def __init__(self, corpus):
-        self.synsets = functools.lru_cache(maxsize=100_000)(corpus.synsets)
+    known: the stems of the references. Only names among them can match, because NLTK compares them with what stemming left over.
+    """
+
+    def __init__(self, corpus, known: set[str]):
+        def synsets(word: str) -> list[_Meanings]:
+            names = dict.fromkeys(lemma.name() for synset in corpus.synsets(word) for lemma in synset.lemmas())
+            return [_Meanings([_Name(name) for name in names if name in known and "_" not in name])]  # METEOR skips names of several words
+
+        self.synsets = functools.lru_cache(maxsize=100_000)(synsets)
+
+
+class _Meanings:
+    def __init__(self, names):
+        self._names = names
+
+    def lemmas(self):
+        return self._names
+
+
+class _Name:
+    def __init__(self, name: str):
+        self._name = name
+
+    def name(self) -> str:
+        return self._name
 
 
 def _check(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> None:
