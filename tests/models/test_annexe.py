@@ -11,7 +11,7 @@ from egohoi import images, masks
 from egohoi.errors import BadConfig, BadQuery, BadWeights
 from egohoi.models import annexe_heads as heads
 from egohoi.models import annexe_text
-from egohoi.models.annexe import Annexe, resized
+from egohoi.models.annexe import KEPT, Annexe, resized
 from egohoi.models.annexe_module import AnnexeConfig, AnnexeModule
 from egohoi.models.annexe_processor import AnnexeProcessor, small_tokenizer
 from egohoi.records import Query
@@ -97,7 +97,9 @@ def test_every_exchangeable_part_grounds(choices, tmp_path):
     back = egohoi.load(f"annexe:{tmp_path}", device="cpu")
     assert back.config == model.config
     asked = [(picture(40, 36), Query("the mug")), (picture(60, 30, 1), Query("both hands"))]
-    first, again, single = model.ask_many(asked), back.ask_many(asked), [back.ask(p, q.text) for p, q in asked]
+    first, again = model.ask_many(asked), back.ask_many(asked)
+    back._kept.clear()
+    single = [back.ask(p, q.text) for p, q in asked]
     for one, two, three in zip(first, again, single):
         assert one.text == two.text == three.text and one.entities == two.entities == three.entities
     found = grounded(model, picture())
@@ -129,20 +131,37 @@ def test_the_batch_changes_nothing(choices):
             model.module.decoder.kernel[-1].weight.mul_(20)
     asked = [(picture(40 + 8 * k, 36, k), Query("the left hand" + " and the mug" * (k % 3))) for k in range(8)]
 
-    def rows(responses):
-        made = [r.to_json() for r in responses]
+    def rows(items):
+        model._kept.clear()  # nothing of an earlier run
+        made = [r.to_json() for r in model.ask_many(items)]
         for row in made:
             row.pop("milliseconds")
         return made
 
-    whole = rows(model.ask_many(asked))
-    assert rows(r for pixels, query in asked for r in model.ask_many([(pixels, query)])) == whole
-    assert rows(model.ask_many(asked[::-1]))[::-1] == whole
-    assert rows(model.ask_many([asked[3]] * 3 + asked[:2])) == [whole[3]] * 3 + whole[:2]
+    whole = rows(asked)
+    assert [row for item in asked for row in rows([item])] == whole
+    assert rows(asked[::-1])[::-1] == whole
+    assert rows([asked[3]] * 3 + asked[:2]) == [whole[3]] * 3 + whole[:2]
     for seed in (1, 2):  # the released code draws tokens at random at inference
         torch.manual_seed(seed)
-        assert rows(model.ask_many(asked)) == whole
+        assert rows(asked) == whole
     assert any(row["entities"] for row in whole)
+
+
+def test_a_picture_is_encoded_and_analysed_once(monkeypatch):
+    model = decide(talkative(made()), True)
+    first = [model.ask(picture(seed=1), text) for text in ("the mug", "both hands")]
+    seen, written = [], []
+    see, write = model.module.language.patches, model._write
+    monkeypatch.setattr(model.module.language, "patches", lambda pixels: seen.append(1) or see(pixels))
+    monkeypatch.setattr(model, "_write", lambda images, turns, settings: written.append(len(turns)) or write(images, turns, settings))
+    model._kept.clear()
+    again = [model.ask(picture(seed=1), text) for text in ("the mug", "both hands")]
+    assert len(seen) == 1 and written == [1, 1, 0, 1]  # analysis, answer; then the answer alone
+    assert [(r.text, r.analysis, r.entities) for r in first] == [(r.text, r.analysis, r.entities) for r in again]
+    for seed in range(2, 9):
+        model.ask(picture(seed=seed), "the mug")
+    assert len(model._kept) == KEPT
 
 
 def test_no_mask_wanted_gives_text_only():

@@ -9,10 +9,12 @@ An answer does not depend on what else is in the batch: pictures are encoded one
 item's mask tokens are read again alone, so that masks and decisions are the same bits for any batch.
 """
 
+import hashlib
 import json
 import os
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,8 @@ from egohoi.records import Entity, Query, Response
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+#: Pictures whose encoding and analysis are kept: many queries are about one picture.
+KEPT = 4
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -56,6 +60,7 @@ class Annexe(Model):
         self.processor = processor
         self.name = name
         self.untrained = tuple(untrained)
+        self._kept: OrderedDict[bytes, tuple[tuple, dict]] = OrderedDict()
 
     @property
     def config(self) -> AnnexeConfig:
@@ -96,15 +101,10 @@ class Annexe(Model):
             self._understand(query)
         begin = time.perf_counter()
         with torch.inference_mode():
-            seen: dict[int, tuple] = {}
-            for picture in pictures:
-                if id(picture) not in seen:
-                    inputs = {k: v[None].to(self.module.device) for k, v in self.processor.pixels(picture).items()}
-                    patches = self.module.language.patches(inputs["pixel_values"])
-                    seen[id(picture)] = (inputs, patches, self.module.language.tokens(patches))
-            images = [seen[id(p)] for p in pictures]
+            kept = [self._see(picture) for picture in pictures]
+            images = [image for image, _ in kept]
             encoded = time.perf_counter()
-            analyses = self._analyse(images, queries, settings)
+            analyses = self._analyse(kept, queries, settings)
             asked = [k for k, q in enumerate(queries) if q.task != "analyze"]
             turns = [
                 [(ANALYSIS_PROMPT, analyses[k]), (QUERY_PROMPT.format(query=queries[k].text.strip()), None)]
@@ -144,16 +144,28 @@ class Annexe(Model):
             return query.mask
         return query.task in (None, "ground", "refer", "identify") and not self.untrained
 
-    def _analyse(self, images, queries, settings) -> list[str | None]:
+    def _see(self, picture: Picture) -> tuple[tuple, dict]:
+        """((inputs, patches, tokens), analyses by settings) of a picture; the last few pictures are kept."""
+        key = hashlib.blake2b(np.ascontiguousarray(picture.pixels).data, digest_size=16, key=repr(picture.size).encode()).digest()
+        if key not in self._kept:
+            inputs = {k: v[None].to(self.module.device) for k, v in self.processor.pixels(picture).items()}
+            patches = self.module.language.patches(inputs["pixel_values"])
+            self._kept[key] = ((inputs, patches, self.module.language.tokens(patches)), {})
+        self._kept.move_to_end(key)
+        found = self._kept[key]
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return found
+
+    def _analyse(self, kept, queries, settings) -> list[str | None]:
         """The analysis of each item: needed by the answer step, or asked for. One picture is analysed once."""
         wanted = [k for k, q in enumerate(queries) if self.config.analysis == "context" or q.task in ("analyze", None, "ground")]
-        first: dict[int, int] = {}
-        for k in wanted:
-            first.setdefault(id(images[k][0]), k)
-        chosen = list(first.values())
-        ids = self._write([images[k] for k in chosen], [[(ANALYSIS_PROMPT, None)] for _ in chosen], settings)
-        texts = {id(images[k][0]): annexe_text.parse(self.processor.decode(i)).text for k, i in zip(chosen, ids)}
-        return [texts[id(images[k][0])] if k in wanted else None for k in range(len(queries))]
+        first = {id(kept[k][1]): k for k in reversed(wanted) if settings not in kept[k][1]}
+        chosen = sorted(first.values())
+        ids = self._write([kept[k][0] for k in chosen], [[(ANALYSIS_PROMPT, None)] for _ in chosen], settings)
+        for k, written in zip(chosen, ids):
+            kept[k][1][settings] = annexe_text.parse(self.processor.decode(written)).text
+        return [kept[k][1][settings] if k in wanted else None for k in range(len(queries))]
 
     def _write(self, images, turns, settings: Generation) -> list[list[int]]:
         """Ids that the language model writes after each open conversation, without the end symbol."""
