@@ -12,6 +12,7 @@ import functools
 import re
 from array import array
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from egohoi.errors import BadData, BadPredictions
@@ -137,18 +138,17 @@ def box_subset(question: str) -> str:
     raise BadData(f"the question is none of HOI-QA: {question!r:.120}")
 
 
+@dataclass(frozen=True)
 class _Sum:
-    """Right, asked, IoUs and answers without a box."""
+    """Right, asked, answers without a box, and IoUs."""
 
-    def __init__(self):
-        self.right = self.total = self.no_box = 0
-        self.ious = array("d")
+    right: int
+    total: int
+    no_box: int
+    ious: array
 
     def __add__(self, other: "_Sum") -> "_Sum":
-        out = _Sum()
-        out.right, out.total = self.right + other.right, self.total + other.total
-        out.ious = self.ious + other.ious
-        return out
+        return _Sum(self.right + other.right, self.total + other.total, self.no_box + other.no_box, self.ious + other.ious)
 
 
 class Released:
@@ -157,39 +157,47 @@ class Released:
     SUBSETS = ("handBB2handN", "objBB2objN", "objN2objBB", "handN2handBB", "handN2objBB", "objN2handBB", "objN2handN", "handN2objN")
 
     def __init__(self):
-        self._sums = {(part, what): _Sum() for part in ("epic", "ego4d", "hoi", "hands", "interaction") for what in ("noun", "box")}
-        self._subsets = {name: [0, 0] for name in (*self.SUBSETS, "")}
-        self._routes = {(*key, name): self._route(*key, name) for key in self._sums for name in self._subsets}
+        self._ious = {name: array("d") for name in ("epic", "ego4d", "hoi", "hands", "interaction")}
+        self._rows = {(p, w, s): self._row(p, w, s) for p in ("epic", "ego4d", "hoi") for w in ("noun", "box") for s in (*self.SUBSETS, "")}
         self._said: list[str] = []
+
+    def _row(self, part: str, what: str, subset: str) -> tuple[list[int], tuple[array, ...]]:
+        """[right, asked, without a box] of one kind of question, and where its IoUs go: in the hoi file also to hands or interactions."""
+        also = (self._ious["hands" if subset == "handN2handBB" else "interaction"],) if part == "hoi" else ()
+        return [0, 0, 0], (self._ious[part], *also)
 
     def add(self, part: str, what: str, outcome: Outcome) -> None:
         """part: epic, ego4d or hoi; what: noun or box."""
         subset, total, right, ious, no_box, said = outcome
-        sums, held = self._routes[part, what, subset]
-        for one in sums:
-            one.right += right
-            one.total += total
-            one.no_box += no_box
-            if ious:
-                one.ious.extend(ious)
-        held[0] += right
-        held[1] += total
+        counts, lists = self._rows[part, what, subset]
+        counts[0] += right
+        counts[1] += total
+        if ious:
+            for one in lists:
+                one.extend(ious)
+        if no_box:
+            counts[2] += 1
         if said:
             self._said.append(said)
 
-    def _route(self, part: str, what: str, subset: str) -> tuple[tuple[_Sum, ...], list[int]]:
-        """Where an outcome counts: in its part, of the hoi file also among hands or interactions, and in its subset."""
-        sums = [self._sums[part, what]]
-        if part == "hoi" and what == "box":
-            sums.append(self._sums["hands" if subset == "handN2handBB" else "interaction", what])
-        return tuple(sums), self._subsets[subset]
+    def _sum(self, part: str, what: str) -> "_Sum":
+        """Of epic, ego4d, hoi; of hands and interaction, the boxes of the hoi file."""
+        file = part if part in ("epic", "ego4d", "hoi") else "hoi"
+        wanted = {"hands": ("handN2handBB",), "interaction": [s for s in (*self.SUBSETS, "") if s != "handN2handBB"]}.get(part, (*self.SUBSETS, ""))
+        rows = [self._rows[file, what, subset][0] for subset in wanted]
+        return _Sum(*(sum(row[k] for row in rows) for k in range(3)), self._ious[part] if what == "box" else array("d"))
+
+    def _subset(self, name: str) -> tuple[int, int]:
+        """Right and asked of a subset, over the files."""
+        rows = [row for (_, _, subset), (row, _) in self._rows.items() if subset == name]
+        return sum(row[0] for row in rows), sum(row[1] for row in rows)
 
     def lines(self) -> list[str]:
         """The lines of the published script. Raises BadPredictions where it stops with a division by zero."""
         return list(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        epic, ego4d, hoi = (tuple(self._sums[part, what] for what in ("noun", "box")) for part in ("epic", "ego4d", "hoi"))
+        epic, ego4d, hoi = (tuple(self._sum(part, what) for what in ("noun", "box")) for part in ("epic", "ego4d", "hoi"))
         for name, (noun, box) in (("epic-test.json", epic), ("ego4d-test.json", ego4d)):
             yield f"Noun Accuracy: {_share(noun, name)}"
             yield f"BBox Accuracy: {_share(box, name)}"
@@ -205,8 +213,8 @@ class Released:
         yield f"Final BBox Accuracy: {_share(box, 'boxes')}"
         yield f"Final Mean IoU Score: {_mean(box.ious, 'boxes')}; {len(box.ious)}"
         yield _RULE
-        hands_noun, hands = epic[0] + ego4d[0], epic[1] + ego4d[1] + self._sums["hands", "box"]
-        interaction = self._sums["interaction", "box"]
+        hands_noun, hands = epic[0] + ego4d[0], epic[1] + ego4d[1] + self._sum("hands", "box")
+        interaction = self._sum("interaction", "box")
         yield f"ho_ref Noun Accuracy: {_share(hands_noun, 'names')}"
         yield f"ho_ref BBox Accuracy: {_share(hands, 'boxes')}"
         yield f"ho_ref Mean IoU Score: {_mean(hands.ious, 'boxes')}"
@@ -216,14 +224,14 @@ class Released:
         yield _RULE
         yield "Subset Evaluation"
         for name in self.SUBSETS:
-            right, total = self._subsets[name]
+            right, total = self._subset(name)
             yield f"{name} Accuracy: {_percent(right, total, name)}; {right}/{total}"
 
     def numbers(self) -> dict[str, float | None]:
         """Subset or "noun", "box", "iou" -> value in percent as the script rounds it; None where there is nothing to divide by."""
         parts = ("epic", "hoi", "ego4d")
-        noun, box = (self._sums[parts[0], w] + self._sums[parts[1], w] + self._sums[parts[2], w] for w in ("noun", "box"))
-        shares = {"noun": (noun.right, noun.total), "box": (box.right, box.total)} | {k: tuple(self._subsets[k]) for k in self.SUBSETS}
+        noun, box = (self._sum(parts[0], w) + self._sum(parts[1], w) + self._sum(parts[2], w) for w in ("noun", "box"))
+        shares = {"noun": (noun.right, noun.total), "box": (box.right, box.total)} | {k: self._subset(k) for k in self.SUBSETS}
         out = {name: round(right / total * 100, 2) if total else None for name, (right, total) in shares.items()}
         out["iou"] = round(sum(box.ious) / len(box.ious) * 100, 2) if len(box.ious) else None
         return out
