@@ -49,6 +49,8 @@ DAMAGES = {
     "JSON of another shape": (lambda f: entries(f, lambda rows: {"entries": rows}), "train/d001.json", "expected a list of entries", True),
     "entry without questions": (lambda f: entries(f, lambda rows: [{**r, "questions": []} for r in rows]), "train/d001.json", "at least one query", True),
     "cut JSON": (lambda f: (f / "dataset_split/train/d001.json").write_text('[{"masks_idx": ['), "train/d001.json", "not JSON", True),
+    "cut picture": (lambda f: (f / "RGB" / "d001.jpg").write_bytes((f / "RGB" / "d001.jpg").read_bytes()[:-200]), "RGB/d001.jpg", "", False),
+    "cut depth": (lambda f: (f / "depth" / "d001.png").write_bytes((f / "depth" / "d001.png").read_bytes()[:70]), "depth/d001.png", "damaged", False),
     "cut mask": (lambda f: (f / "mask" / "d001.png").write_bytes((f / "mask" / "d001.png").read_bytes()[:60]), "mask/d001.png", "damaged", False),
 }
 
