@@ -216,7 +216,7 @@ def convert(
     if precision is not None and precision not in ("float32", "bfloat16", "float16"):
         raise BadConfig(f"precision of stored weights must be float32, bfloat16 or float16, got '{precision}'")
     processor = AnnexeProcessor(load_tokenizer(made.language.sources["llama"].path), made.config)
-    fresh = _fresh(made.config, seed)
+    fresh = _fresh(made, seed)
     with weights.NewFolder(out) as part:
         writer = weights.ShardWriter(part, shard_bytes)
 
@@ -247,10 +247,13 @@ def convert(
         (part / "README.md").write_text(_card(made), encoding="utf-8")
 
 
-def _fresh(config: AnnexeConfig, seed: int) -> dict[str, torch.Tensor]:
+def _fresh(made: Plan, seed: int) -> dict[str, torch.Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return {f"{name}.{key}": t for name, part in mask_side(config).items() for key, t in part.state_dict().items()}
+        parts = mask_side(made.config)
+    own = set(made.own)
+    state = {f"{name}.{key}": t for name, part in parts.items() for key, t in part.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in state.items() if name in own}
 
 
 def _card(made: Plan) -> str:
