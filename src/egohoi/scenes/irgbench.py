@@ -112,23 +112,49 @@ def frames(folder, split: str) -> list[str]:
     return sorted(p.name[: -len(".json")] for p in base.iterdir() if p.name.endswith(".json"))
 
 
-def read(folder, split: str, *, depth: bool = True, broken: list[str] | None = None) -> Iterator[Item]:
+def read(folder, split: str, *, depth: bool = True, broken: list[str] | None = None, pixels: bool = False) -> Iterator[Item]:
     """Items of a split, streaming, frames in order of their names, entries in order of the file.
 
     depth: whether every frame must have a depth image (False: frames without one come with `depth=None`).
     broken: if given, a frame that cannot be used is left out, its one-line message is appended, and reading goes on.
-    Checked here: the JSON, that the files exist, that mask and depth have the picture's size (headers only; pixels are
-    checked by `target_masks` and `check`). Raises BadData, BadRecord with the file's name.
+    Checked here: the JSON, that the files exist, that mask and depth have the picture's size. That needs headers only; with
+    `pixels` every file is opened as by `check`, on all cores. Raises BadData, BadRecord (with `pixels` BadImage) with the
+    file's name.
     """
-    for name in frames(folder, split):
-        try:
-            items = read_frame(folder, split, name, depth=depth)
-        except EgohoiError as error:
-            if broken is None:
-                raise
+    for items, error in _frames(folder, split, frames(folder, split), depth, pixels):
+        if error is not None and broken is None:
+            raise error
+        if error is not None:
             broken.append(str(error))
-            continue
         yield from items
+
+
+def _frames(folder, split: str, names: list[str], depth: bool, pixels: bool) -> Iterator[tuple[list[Item], EgohoiError | None]]:
+    """`_looked` of each frame, in order; with `pixels` in threads, for decoding leaves Python free."""
+    if not pixels:
+        yield from (_looked(folder, split, name, depth, False) for name in names)
+        return
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        yield from pool.map(lambda name: _looked(folder, split, name, depth, True), names)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _looked(folder, split: str, name: str, depth: bool, pixels: bool) -> tuple[list[Item], EgohoiError | None]:
+    """The items of a frame, or what is wrong with it. pixels: open its picture, mask and depth image."""
+    try:
+        items = read_frame(folder, split, name, depth=depth)
+        if pixels:
+            index = index_image(items[0])
+            for item in items:
+                target_masks(item, index)
+            if items[0].depth is not None:
+                depth_image(items[0])
+            images.load(items[0].image)
+    except EgohoiError as error:
+        return [], error
+    return items, None
 
 
 def read_frame(folder, split: str, name: str, *, depth: bool = True) -> list[Item]:
@@ -349,7 +375,7 @@ def check(folder, *, depth: bool = True, progress=None, stop: bool = False) -> C
     """Look at every frame of every split: files, JSON, sizes, pixels, and whether every target has some.
 
     progress: called with (split, done, total) after each frame. stop: raise the first problem instead of collecting.
-    Frames are opened on all cores (threads: decoding leaves Python free). Raises BadData (no data set there; with `stop`
+    Frames are opened on all cores. Raises BadData (no data set there; with `stop`
     also BadRecord, BadImage).
     """
     counts, problems, notes, names = {}, [], [], {}
@@ -359,23 +385,20 @@ def check(folder, *, depth: bool = True, progress=None, stop: bool = False) -> C
     for split in found:
         names[split] = frames(folder, split)
         row = counts[split] = dict.fromkeys(("frames", "entries", "queries", *KINDS), 0)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            results = pool.map(lambda name, split=split: _looked(folder, split, name, depth), names[split])
-            for done, (items, error) in enumerate(results, 1):
-                if error is not None and stop:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise error
-                if error is not None:
-                    problems.append(str(error))
-                else:
-                    row["frames"] += 1
-                    row["entries"] += len(items)
-                    for item in items:
-                        row["queries"] += len(item.questions)
-                        row[item.kind] += 1
-                    notes += _noted(folder, split, items)
-                if progress is not None:
-                    progress(split, done, len(names[split]))
+        for done, (items, error) in enumerate(_frames(folder, split, names[split], depth, True), 1):
+            if error is not None and stop:
+                raise error
+            if error is not None:
+                problems.append(str(error))
+            else:
+                row["frames"] += 1
+                row["entries"] += len(items)
+                for item in items:
+                    row["queries"] += len(item.questions)
+                    row[item.kind] += 1
+                notes += _noted(folder, split, items)
+            if progress is not None:
+                progress(split, done, len(names[split]))
     shared, videos = {}, {}
     for k, a in enumerate(found):
         for b in found[k + 1 :]:
@@ -386,21 +409,6 @@ def check(folder, *, depth: bool = True, progress=None, stop: bool = False) -> C
             if common:
                 videos[f"{a}+{b}"] = len(common)
     return Checked(counts, tuple(problems), shared, videos, tuple(notes))
-
-
-def _looked(folder, split: str, name: str, depth: bool) -> tuple[list[Item], EgohoiError | None]:
-    """The items of a frame whose files were all opened, or what is wrong with it."""
-    try:
-        items = read_frame(folder, split, name, depth=depth)
-        index = index_image(items[0])
-        for item in items:
-            target_masks(item, index)
-        if items[0].depth is not None:
-            depth_image(items[0])
-        images.load(items[0].image)
-    except EgohoiError as error:
-        return [], error
-    return items, None
 
 
 def _noted(folder, split: str, items: list[Item]) -> list[str]:

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,9 +133,10 @@ class Annexe(Recipe):
         opened = []
         for given in self.config.data:
             kinds: dict[str, list] = {k: [] for k in irgbench.KINDS}
-            for k, item in enumerate(
-                irgbench.read(given.folder, given.split, depth=self._depth_needed, broken=self.broken if self.config.skip_broken else None)
-            ):
+            # frames are left out at once and for good: whatever is wrong with their pixels is found before training
+            skip = self.config.skip_broken
+            items = irgbench.read(given.folder, given.split, depth=self._depth_needed, broken=self.broken if skip else None, pixels=skip)
+            for k, item in enumerate(items):
                 if given.limit is not None and k >= given.limit:
                     break
                 kinds[item.kind].append((item.frame, item.entry))
@@ -303,8 +305,9 @@ def run(config: dict):
     try:
         return fit(recipe, given.loop, given.out, plain(given))
     finally:
-        for line in recipe.broken:
-            print(f"left out: {line}")
+        if os.environ.get("RANK", "0") == "0":  # all processes left out the same
+            for line in recipe.broken:
+                print(f"left out: {line}")
 
 
 __all__: Sequence[str] = ("Annexe", "Config", "EgohoiError", "run")
