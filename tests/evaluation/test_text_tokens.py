@@ -3,11 +3,13 @@
 import random
 import shutil
 import subprocess
+import sys
 from importlib import util
 from pathlib import Path
 
 import pytest
 
+from egohoi.errors import MissingExtra
 from egohoi.evaluation import text_tokens
 
 
@@ -46,6 +48,18 @@ def test_treebank_cuts_sentences_as_nltk_does():
     said = text_tokens.treebank("Mr. Smith doesn't hold it. He left. The U.S. \"mug\" (red).")
     assert said == "Mr. Smith does n't hold it . He left . The U.S. `` mug '' ( red ) .".split()
     assert text_tokens.treebank("") == []
+
+
+def test_without_the_model_the_extra_is_named(monkeypatch):
+    pytest.importorskip("nltk")
+    import nltk
+
+    monkeypatch.setitem(sys.modules, "punkt.data.english", None)  # as if it were not installed
+    monkeypatch.setattr(nltk.data, "path", [])
+    text_tokens._treebank.cache_clear()
+    with pytest.raises(MissingExtra, match=r"egohoi\[eval\]"):
+        text_tokens.treebank("a cup")
+    text_tokens._treebank.cache_clear()
 
 
 VOCABULARY = """the a an person person's left right hand hands holds is holding cup cutting board knife isn't doesn't can't cannot don't

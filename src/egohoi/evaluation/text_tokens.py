@@ -10,7 +10,7 @@ ptb          what `pycocoevalcap.tokenizer` gives out of Stanford's PTBTokenizer
 import functools
 import re
 
-from egohoi.errors import need
+from egohoi.errors import MissingExtra, need
 
 #: Tokens that `pycocoevalcap` drops. Its bracket names are in capitals and the tokens in lower case, so brackets stay: "-lrb-".
 _DROPPED = frozenset(("''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"))
@@ -61,20 +61,32 @@ def treebank(text: str) -> list[str]:
 
 @functools.lru_cache(maxsize=1)
 def _treebank():
-    destructive = need("nltk.tokenize.destructive", "eval")
-    punkt = need("nltk.tokenize.punkt", "eval")
-    model = need("punkt.data.english", "eval")  # the parameters of NLTK's `punkt_tab`, which NLTK would fetch from a server
-    parameters = punkt.PunktParameters()
-    parameters.abbrev_types = set(model.ABBREV_TYPES)
-    parameters.collocations = set(model.COLLOCATIONS)
-    parameters.sent_starters = set(model.SENT_STARTERS)
-    parameters.ortho_context.update(model.ORTHO_CONTEXT)
-    sentences, words = punkt.PunktSentenceTokenizer(parameters), destructive.NLTKWordTokenizer()
+    words = need("nltk.tokenize.destructive", "eval").NLTKWordTokenizer()
+    sentences = _sentences()
 
     def cut(text: str) -> list[str]:
         return [w for s in sentences.tokenize(text) for w in words.tokenize(s)]
 
     return cut
+
+
+def _sentences():
+    """NLTK's sentence tokenizer with its model of English, out of a package that carries it, or of NLTK's own data if that is there."""
+    punkt = need("nltk.tokenize.punkt", "eval")
+    try:
+        model = need("punkt.data.english", "eval")  # the parameters of NLTK's `punkt_tab`, which NLTK would fetch from a server
+    except MissingExtra:
+        try:
+            return punkt.PunktTokenizer("english")
+        except LookupError:
+            pass
+        raise
+    parameters = punkt.PunktParameters()
+    parameters.abbrev_types = set(model.ABBREV_TYPES)
+    parameters.collocations = set(model.COLLOCATIONS)
+    parameters.sent_starters = set(model.SENT_STARTERS)
+    parameters.ortho_context.update(model.ORTHO_CONTEXT)
+    return punkt.PunktSentenceTokenizer(parameters)
 
 
 def ptb(text: str) -> list[str]:
