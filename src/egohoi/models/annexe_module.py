@@ -40,7 +40,7 @@ class AnnexeConfig:
     """Sizes and choices; the defaults are the paper's model.
 
     language: sizes of vision tower, projector, language model and LoRA. tower: another vision tower, the `to_dict` of a
-    transformers vision configuration with its `model_type` (null: EVA). llm: another causal language model, likewise
+    transformers vision configuration with its `model_type` (null: EVA; {model_type: nano}: the encoder that the package carries). llm: another causal language model, likewise
     (null: Llama). mean, std: of the tower's pictures, RGB in 0..1.
     pixels: where the pixel features come from, "depth_anything" or "tower". depth_anything: DepthAnythingConfig.
     pixel_size: side of the square picture that Depth-Anything sees. depth: whether a depth decoder makes them depth-aware.
@@ -186,6 +186,10 @@ class Language(VLM4HOIModule):
         if config.tower is None:
             self.vision = transformers.Blip2VisionModel(vision_config(config.language))
             self.vision.post_layernorm = _Norm(config.language.vision_width, eps=config.language.ln_vision_eps)
+        elif config.tower.get("model_type") == "nano":
+            from egohoi.models.annexe_nano import NanoTower
+
+            self.vision = NanoTower()
         else:
             self.vision = transformers.AutoModel.from_config(_auto(config.tower, "tower"))
         self.llama_proj = nn.Linear(config.language.vision_width * config.language.patches_per_token, config.language.hidden_size)
