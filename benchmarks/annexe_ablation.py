@@ -127,10 +127,14 @@ def table(out: Path, names) -> str:
                 cells.append("-")
                 continue
             p = statistics.paired(first, second, below)
-            cells.append(f"{100 * p.difference:+.1f} [{100 * p.low:+.1f}, {100 * p.high:+.1f}] p {p.p:.3f}")
+            cells.append(f"{100 * p.difference:+.1f} [{100 * p.low:+.1f}, {100 * p.high:+.1f}] {_p(p.p)}")
         text += f"| {name} | " + " | ".join(cells) + " |\n"
     kinds = [r["kind"] for r in rows[names[0]]]
     return text + "\n" + ", ".join(f"{kinds.count(k)} {k}" for k in sorted(set(kinds))) + "\n"
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p {value:.3f}"
 
 
 def main() -> None:
