@@ -1,7 +1,8 @@
 """Freely worded questions about a Scene, with answers that point at its hands and objects: what the embedded model learns from.
 
-An answer is a list of segments: plain text, `("box", k)` where the box of thing k is to be written, and `("ref", k)` where
-thing k is meant without writing it. Things are numbered hands first, then objects, as in the scene.
+An answer is a list of segments: plain text, `("box", k)` where the box of thing k is to be written, `("ref", k)` where
+thing k is meant without writing it, `("name", k)` its name and `("a", k)` its name with the indefinite article. Things are
+numbered hands first, then objects, as in the scene.
 """
 
 import random
@@ -163,7 +164,7 @@ class FreeQuestions:
         for k, thing in enumerate(things):
             if k:
                 out.append(" and ")
-            out += [self.name(thing), (mark, thing)]
+            out += [("name", thing), (mark, thing)]
         return out
 
     def wearers(self) -> list[int]:
@@ -221,7 +222,7 @@ class FreeQuestions:
     def _names(self, things: list[int]) -> list[Segment]:
         out: list[Segment] = []
         for k, thing in enumerate(things):
-            out += [(" and " if k else "") + article(self.name(thing)), ("ref", thing)]
+            out += [*([" and "] if k else []), ("a", thing), ("ref", thing)]
         return out
 
     def _what(self) -> FreeQuestion:
@@ -319,7 +320,7 @@ class FreeQuestions:
         thing = self.rng.choices(range(total), weights)[0]
         words = self.say(self.rng.choice(_IDENTIFY))
         question = self.rng.choice((f"{words} <box>", f"<box> {words}", f"{words} <box>")).strip()
-        return FreeQuestion(question, "identify", True, (self.name(thing), ("ref", thing)), box=thing)
+        return FreeQuestion(question, "identify", True, (("name", thing), ("ref", thing)), box=thing)
 
     def analysis(self) -> tuple[Segment, ...]:
         """One sentence a hand: what it holds or touches."""

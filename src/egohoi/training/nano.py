@@ -208,6 +208,7 @@ def train_language(config: dict) -> None:
     from egohoi.models.nano import text
     from egohoi.models.nano.detector import Detector
     from egohoi.models.nano.language import Language, LanguageConfig
+    from egohoi.questions.free import SYNONYMS
     from egohoi.training import nano_language as data
 
     c, out, seed = config["language"], Path(config["out"]), config["seed"]
@@ -270,7 +271,7 @@ def train_language(config: dict) -> None:
     save_file(half, folder / "language.safetensors")
     save_file({k: v.to(torch.float16).contiguous() for k, v in detector.state_dict().items()}, folder / "detector.safetensors")
     tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "config.json").write_text(json.dumps({"nouns": nouns, "language": {**sizes.to_json(), "outputs": list(words)}}))
+    (folder / "config.json").write_text(json.dumps({"nouns": nouns, "synonyms": SYNONYMS, "language": {**sizes.to_json(), "outputs": list(words)}}))
     print(f"model: {folder}", flush=True)
 
 

@@ -1,5 +1,6 @@
 """Data of nano's language stage: proposals of scenes and their mirror images, and batches of freely worded questions."""
 
+import os
 import random
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +10,11 @@ import torch
 
 from egohoi import images
 from egohoi.boxes import iou_matrix
-from egohoi.models.nano import propose, text
-from egohoi.models.nano.language import ANSWER_TOKENS, SLOTS
+from egohoi.models.nano import propose, relate, text
+from egohoi.models.nano.detector import look_twice
+from egohoi.models.nano.language import ANSWER_TOKENS, POINTERS, SLOTS
 from egohoi.models.nano.propose import Proposals
-from egohoi.questions.free import FreeQuestions, article
+from egohoi.questions.free import SYNONYMS, FreeQuestions
 from egohoi.records import Scene
 
 
@@ -63,22 +65,24 @@ def views(scenes: list[Scene], detector, cache: Path) -> list[View]:
     out = []
     for scene in scenes:
         pixels = images.load(scene.image).pixels
-        for view, array in ((scene, pixels), (mirrored(scene), np.ascontiguousarray(pixels[:, ::-1]))):
-            canvas = propose.canvas(array)
-            size = [max(1, round(v / canvas.step)) for v in canvas.size]
-            proposals = propose.propose(detector, detector(canvas.pixels), *size)
+        canvas = propose.canvas(pixels)
+        size = [max(1, round(v / canvas.step)) for v in canvas.size]
+        own, mirror = look_twice(detector, canvas.pixels)
+        if size[0] < canvas.pixels.shape[3]:  # the mirror image of a padded canvas is padded on the other side
+            mirror, _ = look_twice(detector, propose.canvas(np.ascontiguousarray(pixels[:, ::-1])).pixels)
+        for view, maps in ((scene, own), (mirrored(scene), mirror)):
+            proposals = propose.propose(detector, maps, *size)
             slim = replace(view, hands=tuple(replace(h, mask=None) for h in view.hands), objects=tuple(replace(o, mask=None) for o in view.objects))
             out.append(View(slim, proposals, matched(view, proposals, canvas.step), canvas.step))
-    torch.save(out, cache)
+    part = cache.with_name(cache.name + ".part")
+    torch.save(out, part)
+    os.replace(part, cache)
     return out
 
 
 def answer_words(tokenizer, scenes: list[Scene], nouns: list[str], seed: int) -> list[int]:
-    """Ids of all words that answers use, sorted: of 20,000 drawn ones, and of every noun with its article."""
+    """Ids of all words that answers use, sorted: of 20,000 drawn ones. Names are not among them: they are pointed at."""
     rng, found = random.Random(seed), set()
-    for noun in nouns:
-        for piece in (noun, article(noun), " and " + article(noun), " and " + noun):
-            found.update(text.encode_words(tokenizer, piece))
     for _ in range(20000):
         for segment in FreeQuestions(rng.choice(scenes), nouns, rng).draw().answer:
             if isinstance(segment, str):
@@ -103,7 +107,7 @@ class Maker:
         return self._known[piece]
 
     def item(self, rng: random.Random):
-        """(view, question ids, answer ids, query box in canvas pixels or None)."""
+        """(view, question, answer ids, query box in canvas pixels or None)."""
         while True:
             view = rng.choice(self.views)
             q = FreeQuestions(view.scene, self.nouns, rng).draw()
@@ -112,7 +116,7 @@ class Maker:
                 if isinstance(segment, str):
                     piece = self._words(segment)
                 elif segment[1] in view.match:
-                    piece = [self.base + (SLOTS if segment[0] == "ref" else 0) + view.match[segment[1]]]
+                    piece = [self.base + SLOTS * POINTERS.index(segment[0]) + view.match[segment[1]]]
                 else:
                     piece = None  # the detector missed what the answer points at: nothing true can be said
                 if piece is None:
@@ -121,7 +125,7 @@ class Maker:
             else:
                 ids.append(text.EOS)
                 if len(ids) <= ANSWER_TOKENS:
-                    return view, text.encode_question(self.tokenizer, q.question), ids, self._box(view, q.box, rng)
+                    return view, q.question, ids, self._box(view, q.box, rng)
 
     def _box(self, view: View, thing: int | None, rng: random.Random):
         if thing is None:
@@ -135,16 +139,17 @@ class Maker:
         rng = random.Random(f"{self.seed}/{step}")
         items = [self.item(rng) for _ in range(size)]
         k = max(1, max(len(v.proposals) for v, *_ in items))
-        q, a = max(len(i[1]) for i in items), max(len(i[2]) for i in items)
+        questions = [text.encode_question(self.tokenizer, i[1]) for i in items]
+        q, a = max(map(len, questions)), max(len(i[2]) for i in items)
         out = {
             "present": torch.zeros(size, k, dtype=torch.bool), "question": torch.zeros(size, q, dtype=torch.long),
             "question_mask": torch.zeros(size, q, dtype=torch.bool), "answer": torch.zeros(size, a, dtype=torch.long),
         }  # fmt: skip
         facts, seen, nouns = [], [], []
-        for n, (view, question, answer, box) in enumerate(items):
+        for n, ((view, said, answer, box), question) in enumerate(zip(items, questions, strict=True)):
             p = self.with_networks(view, rng)
             pad = k - len(p)
-            facts.append(torch.nn.functional.pad(p.facts(box), (0, 0, 0, pad)))
+            facts.append(torch.nn.functional.pad(relate.told(p, box, torch.from_numpy(text.mentioned(said, self.nouns, SYNONYMS))), (0, 0, 0, pad)))
             seen.append(torch.nn.functional.pad(torch.cat([p.feature, p.look], 1), (0, 0, 0, pad)))
             nouns.append(torch.nn.functional.pad(p.nouns, (0, 0, 0, pad)))
             out["present"][n, : len(p)] = True

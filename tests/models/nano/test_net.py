@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from egohoi.models.nano import data, losses, propose
-from egohoi.models.nano.detector import HEAT, Detector, decode_boxes
+from egohoi.models.nano.detector import HEAT, Detector, decode_boxes, look_twice
 from egohoi.models.nano.encoder import Encoder
 
 
@@ -61,3 +61,13 @@ def test_flip_swaps_left_and_right(tmp_path):
         if hand and held:
             kinds.add((int(hand[0][10]), bool(held[0][7]), bool(held[0][8])))
     assert kinds == {(0, True, False), (1, False, True)}
+
+
+def test_looking_twice_sees_a_picture_and_its_mirror_image_alike():
+    torch.manual_seed(0)
+    net, pixels = Detector(2).eval(), torch.rand(1, 3, 64, 96) * 255
+    with torch.no_grad():
+        own, mirror = look_twice(net, pixels)
+    assert torch.allclose(own.heat.flip(-1)[:, [1, 0, 2, 3, 4]], mirror.heat, atol=1e-4)
+    assert torch.allclose(own.hand_box.flip(-1)[:, [2, 1, 0, 3]], mirror.hand_box, atol=1e-4)
+    assert torch.allclose(own.link.flip(-1)[:, 0], -mirror.link[:, 0], atol=1e-4) and torch.allclose(own.held.flip(-1)[:, 0], mirror.held[:, 1], atol=1e-4)

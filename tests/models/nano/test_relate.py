@@ -4,12 +4,12 @@ from egohoi.models.nano import relate
 from egohoi.models.nano.propose import FACTS, Proposals
 
 
-def proposals(heat, boxes, kind, contact=None, held=None, link=None, extra=None):
+def proposals(heat, boxes, kind, contact=None, held=None, link=None, extra=None, nouns=None):
     k = len(kind)
     return Proposals(
         kind=torch.tensor(kind), heat=torch.tensor(heat), boxes=torch.tensor(boxes, dtype=torch.float32),
         contact=torch.tensor(contact or [0.0] * k), held=torch.tensor(held or [[0.0] * 3] * k), link=torch.tensor(link or [[0.0, 0.0]] * k),
-        cells=torch.zeros(k, 2, dtype=torch.long), feature=torch.zeros(k, 96), look=torch.zeros(k, 128), nouns=torch.ones(k, 1),
+        cells=torch.zeros(k, 2, dtype=torch.long), feature=torch.zeros(k, 96), look=torch.zeros(k, 128), nouns=torch.tensor(nouns) if nouns else torch.ones(k, 1),
         extra=torch.tensor(extra or [[0.0, 0.5]] * k), width=320, height=240,
     )  # fmt: skip
 
@@ -36,3 +36,16 @@ def test_weak_hands_do_not_count_and_facts_have_their_length():
     p = proposals([[0.2, 0.1, 0, 0, 0]], [[0, 0, 40, 40]], [0])
     assert relate.hands(p) == {}
     assert p.facts().shape == (1, FACTS) and p.facts(torch.tensor([0.0, 0, 40, 40]))[0, -5] == 1.0
+
+
+def test_told_says_whose_hand_what_it_holds_and_what_the_question_names():
+    p = proposals(
+        [[0.9, 0.1, 0, 0, 0], [0, 0, 0, 0.9, 0], [0, 0, 0, 0.1, 0.9]], [[0, 0, 40, 40], [10, 10, 60, 60], [200, 100, 240, 140]], [0, 1, 1],
+        contact=[0.9, 0.0, 0.0], held=[[0, 0, 0], [0.9, 0, 0], [0.1, 0, 0]], link=[[35.0, 35.0], [0.0, 0.0], [0.0, 0.0]],
+        nouns=[[0.5, 0.5], [0.8, 0.2], [0.1, 0.9]],
+    )
+    told = relate.told(p, None, torch.tensor([1.0, 0.0]))
+    assert told.shape == (3, relate.TOLD)
+    assert told[:, FACTS : FACTS + 6].tolist() == [[1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0] * 6]
+    assert torch.allclose(told[:, FACTS + 6 :], torch.tensor([[0.5, 1.0, 1.0], [0.8, 1.0, 1.0], [0.1, 1 / 9, 1.0]]))
+    assert relate.told(p, None, torch.zeros(2))[:, -3:].tolist() == [[0, 0, 0]] * 3

@@ -4,7 +4,7 @@ Centre heat maps with box distances (CenterNet, arXiv 1904.07850), masks by filt
 (CondInst, arXiv 2003.05664). Everything is class "hand" (left, right, other) or "object" (active, lying).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -123,6 +123,29 @@ class Detector(nn.Module):
             read = F.grid_sample(one, points.reshape(1, -1, 16, 2), mode="bilinear", padding_mode="border", align_corners=False)
             parts.append(read[0].mean(2).T)
         return self.look(torch.cat(parts, 1))
+
+
+def merged(maps: Maps, mirror: Maps) -> Maps:
+    """`maps` of a picture, improved by those of its mirror image: heat, boxes, contact, links and holders are averaged, left and
+    right swapped; filters, prototypes and features stay those of the picture itself."""
+
+    def back(x: Tensor) -> Tensor:
+        return x.flip(-1)
+
+    heat = (torch.sigmoid(maps.heat) + torch.sigmoid(back(mirror.heat)[:, [1, 0, 2, 3, 4]])) / 2
+    sides = [2, 1, 0, 3]  # left, top, right, bottom
+    turn = maps.link.new_tensor([-1.0, 1.0])[:, None, None]
+    return replace(
+        maps, heat=torch.logit(heat, eps=1e-6), hand_box=(maps.hand_box + back(mirror.hand_box)[:, sides]) / 2,
+        object_box=(maps.object_box + back(mirror.object_box)[:, sides]) / 2, contact=(maps.contact + back(mirror.contact)) / 2,
+        link=(maps.link + back(mirror.link) * turn) / 2, held=(maps.held + back(mirror.held)[:, [1, 0, 2]]) / 2,
+    )  # fmt: skip
+
+
+def look_twice(detector: Detector, pixels: Tensor) -> tuple[Maps, Maps]:
+    """Merged maps of pictures [N, 3, H, W] and of their mirror images."""
+    own, mirror = detector(pixels), detector(pixels.flip(-1))
+    return merged(own, mirror), merged(mirror, own)
 
 
 def mask_logits(prototypes: Tensor, filters: Tensor, centres: Tensor, sizes: Tensor) -> Tensor:

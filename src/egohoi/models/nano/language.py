@@ -1,5 +1,5 @@
 """The language half of nano: a small decoder that reads proposals and a question, and writes a task, a decision about the
-target, and text in which boxes are pointers to proposals.
+target, and text in which boxes and names are pointers to proposals.
 
 Sequence: [scene][proposal 1]..[proposal K][question] | <task> <yes or no> words and pointers <eos>. Proposals and question see
 each other (prefix language model); the answer is causal. The words' embeddings are SmolLM2-135M's, reduced by principal
@@ -13,10 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from egohoi.models.nano.detector import LOOK, WIDTH
-from egohoi.models.nano.propose import FACTS, HANDS, OBJECTS
+from egohoi.models.nano.propose import HANDS, OBJECTS
+from egohoi.models.nano.relate import TOLD
 from egohoi.models.nano.text import QUESTION_TOKENS, SPECIAL
 
 SLOTS = HANDS + OBJECTS
+#: Ways to point at a proposal: write its box, mean it silently, write its name, its name with the article. Pointer `way` at slot k is
+#: output SLOTS * way + k behind the words.
+POINTERS = ("box", "ref", "name", "a")
 ANSWER_TOKENS = 80
 
 
@@ -59,7 +63,7 @@ class Layer(nn.Module):
 
 
 class Language(nn.Module):
-    """See the module's head. Output positions: specials, then `outputs` words, then boxes and references of the 20 slots."""
+    """See the module's head. Output positions: specials, then `outputs` words, then every way to point (POINTERS) at the 20 slots."""
 
     def __init__(self, config: LanguageConfig):
         super().__init__()
@@ -71,22 +75,23 @@ class Language(nn.Module):
         self.special_in = nn.Embedding(len(SPECIAL), d)
         self.special_out = nn.Linear(d, len(SPECIAL))
         self.output_bias = nn.Parameter(torch.zeros(len(config.outputs)))
-        self.fact = nn.Sequential(nn.Linear(FACTS, d), nn.SiLU(), nn.Linear(d, d))
+        self.fact = nn.Sequential(nn.Linear(TOLD, d), nn.SiLU(), nn.Linear(d, d))
         self.seen = nn.Linear(WIDTH + LOOK, d)
         self.noun = nn.Linear(config.nouns, d, bias=False)
-        self.kind = nn.Embedding(4, d)  # scene, proposal, box pointer, reference pointer
+        self.kind = nn.Embedding(2 + len(POINTERS), d)  # scene, proposal, pointers
         self.question_place = nn.Embedding(QUESTION_TOKENS, d)
         self.answer_place = nn.Embedding(ANSWER_TOKENS, d)
         self.layers = nn.ModuleList([Layer(d, config.heads) for _ in range(config.layers)])
         self.norm = nn.RMSNorm(d, eps=1e-6)
-        self.point_query, self.point_key = nn.Linear(d, 2 * d, bias=False), nn.Linear(d, 2 * d, bias=False)
+        ways = len(POINTERS)
+        self.point_query, self.point_key = nn.Linear(d, ways * d, bias=False), nn.Linear(d, ways * d, bias=False)
         for name, p in self.named_parameters():
             if p.dim() > 1:
                 nn.init.normal_(p, std=0.02 if "down" not in name and ".out." not in name else 0.02 / (2 * config.layers) ** 0.5)
 
     @property
     def size_out(self) -> int:
-        return len(SPECIAL) + len(self.config.outputs) + 2 * SLOTS
+        return len(SPECIAL) + len(self.config.outputs) + len(POINTERS) * SLOTS
 
     def embed_words(self, ids: Tensor) -> Tensor:
         """Input embedding of special and word ids [...] -> [..., D]."""
@@ -95,7 +100,7 @@ class Language(nn.Module):
         return torch.where(special[..., None], self.special_in(ids.clamp(max=len(SPECIAL) - 1)), word)
 
     def embed_proposals(self, facts: Tensor, seen: Tensor, nouns: Tensor) -> Tensor:
-        """facts [N, K, 29], seen [N, K, 96 + 128], nouns [N, K, nouns] probabilities -> [N, K, D]."""
+        """facts [N, K, 38], seen [N, K, 96 + 128], nouns [N, K, nouns] probabilities -> [N, K, D]."""
         return self.fact(facts) + self.seen(seen) + self.noun(nouns) + self.kind.weight[1]
 
     def prefix(self, proposals: Tensor, question: Tensor) -> Tensor:
@@ -115,7 +120,7 @@ class Language(nn.Module):
         else:
             word = special
         slot = (ids - box_at).clamp(min=0)
-        mark = 2 + (slot >= SLOTS).long()
+        mark = 2 + (slot // SLOTS).clamp(max=len(POINTERS) - 1)
         at = (slot % SLOTS).clamp(max=max(proposals.shape[1] - 1, 0))
         if proposals.shape[1]:
             pointer = torch.gather(proposals, 1, at[..., None].expand(-1, -1, proposals.shape[2])) + self.kind(mark)
@@ -128,8 +133,8 @@ class Language(nn.Module):
         """hidden [N, A, D], proposals' last states [N, K, D], present bool [N, K] -> [N, A, size_out]."""
         words = self.word_out(hidden) @ self.words[self.outputs - len(SPECIAL)].T * self.config.word_size**-0.5 + self.output_bias
         n, k, d = states.shape
-        query = self.point_query(hidden).view(n, -1, 2, d)
-        key = self.point_key(states).view(n, k, 2, d)
+        query = self.point_query(hidden).view(n, -1, len(POINTERS), d)
+        key = self.point_key(states).view(n, k, len(POINTERS), d)
         point = torch.einsum("nawd,nkwd->nawk", query, key) * d**-0.5
         point = point.masked_fill(~present[:, None, None, :], -1e9)
         point = F.pad(point, (0, SLOTS - k), value=-1e9)

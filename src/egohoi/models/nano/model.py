@@ -20,8 +20,8 @@ from egohoi.images import Picture
 from egohoi.models import assets
 from egohoi.models.base import Generation, Model
 from egohoi.models.nano import propose, relate, text
-from egohoi.models.nano.detector import Detector, Maps
-from egohoi.models.nano.language import ANSWER_TOKENS, Language, LanguageConfig
+from egohoi.models.nano.detector import Detector, Maps, look_twice
+from egohoi.models.nano.language import ANSWER_TOKENS, POINTERS, SLOTS, Language, LanguageConfig
 from egohoi.models.nano.propose import Canvas, Proposals
 from egohoi.records import Entity, Query, Response
 
@@ -46,8 +46,10 @@ class Nano(Model):
 
     name = "nano"
 
-    def __init__(self, detector: Detector, language: Language, tokenizer, nouns: list[str], hand_networks=None):
+    def __init__(self, detector: Detector, language: Language, tokenizer, nouns: list[str], synonyms: dict[str, list[str]], hand_networks=None):
+        """nouns: of the naming head. synonyms: noun -> other words for it, understood in questions."""
         self.detector, self.language, self.tokenizer, self.nouns = detector.eval(), language.eval(), tokenizer, nouns
+        self.synonyms = synonyms
         self.hand_networks = hand_networks
         self._cache: OrderedDict[bytes, Encoded] = OrderedDict()
 
@@ -72,7 +74,7 @@ class Nano(Model):
             raise BadWeights(f"{root}: is not a nano folder of this version ({str(error).splitlines()[0][:160]})") from error
         except Exception as error:  # safetensors and tokenizers raise their own plain exceptions
             raise BadWeights(f"{root}: cannot be read ({str(error).splitlines()[0][:160]})") from error
-        return cls(detector, language, tokenizer, config["nouns"], _hand_networks())
+        return cls(detector, language, tokenizer, config["nouns"], config["synonyms"], _hand_networks())
 
     @torch.no_grad()
     def encode(self, picture: Picture) -> Encoded:
@@ -83,7 +85,7 @@ class Nano(Model):
             return self._cache[key]
         began = time.perf_counter()
         canvas = propose.canvas(picture.pixels)
-        maps = self.detector(canvas.pixels)
+        maps, _ = look_twice(self.detector, canvas.pixels)
         found = ()
         if self.hand_networks is not None:
             seen = self.hand_networks.find(picture.pixels, palm=0.2)
@@ -110,7 +112,7 @@ class Nano(Model):
         things = sorted({j for held in seen.holds.values() for j in held})
         order = hands + things
         began = time.perf_counter()
-        entities, spent = self._entities(seen, picture, order, {}, masks=True)
+        entities, spent = self._entities(seen, picture, order, masks=True)
         sentence = self._sentence(seen)
         return Response(
             image=picture.name, size=picture.size, query="", task="analyze", text=sentence, analysis=sentence, target_found=bool(hands),
@@ -148,19 +150,19 @@ class Nano(Model):
         words, box = self._place(seen, picture, query)
         question = torch.tensor([text.encode_question(self.tokenizer, words)], dtype=torch.long)
         proposals = seen.proposals
-        facts = proposals.facts(box)[None]
+        facts = relate.told(proposals, box, torch.from_numpy(text.mentioned(words, self.nouns, self.synonyms)))[None]
         embedded = self.language.embed_proposals(facts, torch.cat([proposals.feature, proposals.look], 1)[None], proposals.nouns[None])
         ids = self._generate(embedded, question, query, settings)
         task, found, segments = self._read(ids)
         if query.task is not None:
             task = query.task
-        pointed = list(dict.fromkeys(k for kind, k in segments if kind in ("box", "ref") and k < len(proposals)))
+        pointed = list(dict.fromkeys(k for kind, k in segments if kind != "text" and k < len(proposals)))
         if not found and task != "answer":
             pointed = []
         spoken = self._text(segments, seen, picture)
         text_ms = (time.perf_counter() - began) * 1000
         order = pointed
-        entities, mask_ms = self._entities(seen, picture, order, _names(segments), masks=query.mask is not False)
+        entities, mask_ms = self._entities(seen, picture, order, masks=query.mask is not False)
         return Response(
             image=picture.name, size=picture.size, query=query.text, task=task, text=spoken, target_found=bool(found), entities=entities,
             analysis=self._sentence(seen) if task == "analyze" else None, model=self.name, picture=picture.pixels,
@@ -226,9 +228,7 @@ class Nano(Model):
         return ids
 
     def _read(self, ids: list[int]) -> tuple[str, bool, list[tuple[str, object]]]:
-        """Task, decision, and segments ("text", str), ("box", k), ("ref", k)."""
-        from egohoi.models.nano.language import SLOTS
-
+        """Task, decision, and segments: ("text", str) and (way to point, proposal), see `language.POINTERS`."""
         base = len(text.SPECIAL) + len(self.language.config.outputs)
         segments: list[tuple[str, object]] = []
         run: list[int] = []
@@ -242,7 +242,7 @@ class Nano(Model):
             if token >= base:
                 flush()
                 slot = token - base
-                segments.append(("box" if slot < SLOTS else "ref", slot % SLOTS))
+                segments.append((POINTERS[slot // SLOTS], slot % SLOTS))
             elif token >= len(text.SPECIAL):
                 run.append(self.language.config.outputs[token - len(text.SPECIAL)] - len(text.SPECIAL))
         flush()
@@ -253,17 +253,28 @@ class Nano(Model):
         for kind, value in segments:
             if kind == "text":
                 out += str(value)
-            elif kind == "box" and value < len(seen.proposals):
-                out += (" " if out and not out.endswith(" ") else "") + box_text.BRACES.encode(self._box(seen, picture, value), picture.size)
+            elif kind != "ref" and value < len(seen.proposals):
+                words = box_text.BRACES.encode(self._box(seen, picture, value), picture.size) if kind == "box" else self._called(seen, value)
+                if kind == "a" and int(seen.proposals.kind[value]) == 1:
+                    words = _article(words)
+                out += (" " if out and not out.endswith(" ") else "") + words
         out = re.sub(r"\s+", " ", out).strip()
         return re.sub(r"(^|[.] )([a-z])", lambda m: m[1] + m[2].upper(), out) if out.endswith(".") else out
+
+    def _called(self, seen: Encoded, k: int) -> str:
+        """Name of proposal k: its noun, or whose hand it is."""
+        if int(seen.proposals.kind[k]) == 1:
+            return self.noun(seen.proposals, k)
+        evidence = relate.side_scores(seen.proposals, k)
+        side = seen.sides.get(k) or relate.SIDES[max(range(3), key=lambda s: evidence[s])]
+        return "other person's hand" if side == "other" else f"{side} hand"
 
     @staticmethod
     def _box(seen: Encoded, picture: Picture, k: int) -> box_text.Box:
         step = seen.canvas.step
         return box_text.clip([v * step for v in seen.proposals.boxes[k].tolist()], picture.size)
 
-    def _entities(self, seen: Encoded, picture: Picture, order: list[int], names: dict[int, str], masks: bool):
+    def _entities(self, seen: Encoded, picture: Picture, order: list[int], masks: bool):
         """Entities of the proposals in `order`, and the milliseconds that their masks took."""
         began = time.perf_counter()
         pixel_masks = propose.masks(seen.maps, seen.proposals, order, seen.canvas.step, picture.size) if masks else [None] * len(order)
@@ -271,17 +282,10 @@ class Nano(Model):
         spent = (time.perf_counter() - began) * 1000
         score, out = seen.proposals.score(), []
         for k, mask in zip(order, encoded):
-            hand = int(seen.proposals.kind[k]) == 0
-            side = None
-            if hand:
-                evidence = relate.side_scores(seen.proposals, k)
-                side = seen.sides.get(k) or relate.SIDES[max(range(3), key=lambda s: evidence[s])]
-                said = re.search(r"\b(left|right) hand$", names.get(k, ""))
-                side = said[1] if said else side
-            name = ("other person's hand" if side == "other" else f"{side} hand") if hand else names.get(k) or self.noun(seen.proposals, k)
+            hand, name = int(seen.proposals.kind[k]) == 0, self._called(seen, k)
             holds = tuple(order.index(j) for j in seen.holds.get(k, ()) if j in order) if hand else None
-            entity_side = None if side == "other" else side
-            out.append(Entity(name, "hand" if hand else "object", entity_side, self._box(seen, picture, k), float(score[k]), mask, holds))
+            side = name.split()[0] if hand and name != "other person's hand" else None
+            out.append(Entity(name, "hand" if hand else "object", side, self._box(seen, picture, k), float(score[k]), mask, holds))
         return tuple(out), spent
 
 
@@ -289,22 +293,6 @@ def _article(noun: str) -> str:
     from egohoi.questions.free import article
 
     return article(noun)
-
-
-def _names(segments) -> dict[int, str]:
-    """What the text calls each pointed proposal: the words right before it, without article and joining words."""
-    out: dict[int, str] = {}
-    before = ""
-    for kind, value in segments:
-        if kind == "text":
-            before = str(value)
-        else:
-            words = re.split(r"[,.]|\band\b|\bholds\b|\btouches\b|\btouch\b|\byes\b|\bno\b", before)[-1].strip()
-            words = re.sub(r"^(a|an|the)\s+", "", words)
-            if words and value not in out and len(words) < 40:
-                out[value] = words
-            before = ""
-    return out
 
 
 def _sample(logits: torch.Tensor, settings: Generation, chance: torch.Generator) -> int:

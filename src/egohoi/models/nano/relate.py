@@ -2,11 +2,16 @@
 
 import math
 
-from egohoi.models.nano.propose import Proposals
+import torch
+from torch import Tensor
+
+from egohoi.models.nano.propose import FACTS, Proposals
 
 SIDES = ("left", "right", "other")
 #: Least score of a hand and of an active object in a description; least probability that a side holds an object, and of contact.
-HAND, ACTIVE, HELD, CONTACT = 0.34, 0.25, 0.35, 0.5
+HAND, ACTIVE, HELD, CONTACT = 0.29, 0.25, 0.35, 0.5
+#: Least score of another person's hand, and of a hand whose likeliest side is taken: false hands are most often one of these.
+OTHER, MOVED = 0.45, 0.6
 #: Weight of the hand networks' side against the heat map's: on renders they are often wrong.
 NETWORKS = 0.4
 
@@ -24,7 +29,7 @@ def side_scores(proposals: Proposals, k: int) -> list[float]:
 
 def hands(proposals: Proposals, least: float = HAND) -> dict[int, str]:
     """Hands that count -> side. The wearer has one hand of each side: of two that look alike the surer keeps it, the other takes
-    the free side if that is not much less likely, else it is another person's."""
+    the free side if that is likelier than another person, else it is another person's."""
     score = proposals.score()
     chosen = [k for k in range(len(proposals)) if proposals.kind[k] == 0 and float(score[k]) >= least]
     out: dict[int, str] = {}
@@ -32,7 +37,9 @@ def hands(proposals: Proposals, least: float = HAND) -> dict[int, str]:
         evidence = side_scores(proposals, k)
         order = sorted(range(3), key=lambda s: -evidence[s])
         free = [s for s in order if s == 2 or SIDES[s] not in out.values()]
-        out[k] = SIDES[free[0]]
+        least_here = max(OTHER if free[0] == 2 else 0.0, MOVED if free[0] != order[0] else 0.0)
+        if float(score[k]) >= least_here:
+            out[k] = SIDES[free[0]]
     return dict(sorted(out.items()))
 
 
@@ -58,3 +65,26 @@ def holding(proposals: Proposals, sides: dict[int, str]) -> dict[int, list[int]]
             claimed = [best] if near[best] < 0.8 else []
         out[k] = claimed
     return out
+
+
+#: Length of what `told` says of a proposal.
+TOLD = FACTS + 9
+
+
+def told(proposals: Proposals, query: Tensor | None, mentioned: Tensor) -> Tensor:
+    """float32 [K, 38]: what the language model is told of each proposal in numbers.
+
+    `Proposals.facts` (29); whether it counts as the wearer's left, right, or another's hand (3); whether a left, right, other
+    hand holds it (3); how well its nouns fit those that the question names, as probability and relative to its likeliest noun,
+    and whether the question names any (3). query: [4] canvas pixels or None; mentioned: [nouns] of `text.mentioned`.
+    """
+    sides = hands(proposals)
+    known = torch.zeros(len(proposals), 6)
+    for k, things in holding(proposals, sides).items():
+        known[k, SIDES.index(sides[k])] = 1.0
+        for j in things:
+            known[j, 3 + SIDES.index(sides[k])] = 1.0
+    fit = proposals.nouns @ mentioned if len(mentioned) else torch.zeros(len(proposals))
+    best = proposals.nouns.max(1).values.clamp(min=1e-6) if len(mentioned) else torch.ones(len(proposals))
+    named = torch.full_like(fit, float(mentioned.max()) if len(mentioned) else 0.0)
+    return torch.cat([proposals.facts(query), known, fit[:, None], (fit / best)[:, None], named[:, None]], 1)

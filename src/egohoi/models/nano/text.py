@@ -80,3 +80,29 @@ def encode_question(tokenizer: Tokenizer, text: str) -> list[int]:
 def encode_words(tokenizer: Tokenizer, text: str) -> list[int]:
     """Token ids of a piece of an answer (kept as written), offset by the special tokens."""
     return [i + len(SPECIAL) for i in tokenizer.encode(text).ids] if text else []
+
+
+def mentioned(question: str, nouns: list[str], synonyms: dict[str, list[str]]) -> np.ndarray:
+    """Which nouns a question names: float32 [len(nouns)], 1 for a noun itself (or its plural), 0.5 for one whose synonym is named.
+
+    Whole words only; of overlapping nouns the longest counts ("spray bottle" does not name a bottle).
+    """
+    words = re.findall(r"[a-z0-9']+", question.lower())
+    said: dict[str, list[tuple[int, float]]] = {}
+    for k, noun in enumerate(nouns):
+        said.setdefault(noun, []).append((k, 1.0))
+        for other in synonyms.get(noun, ()):
+            said.setdefault(other, []).append((k, 0.5))
+    out, at = np.zeros(len(nouns), np.float32), 0
+    while at < len(words):
+        for length in range(min(5, len(words) - at), 0, -1):
+            phrase = " ".join(words[at : at + length])
+            hits = said.get(phrase) or said.get(re.sub(r"(?<=[^s])s$", "", phrase)) or said.get(re.sub(r"es$", "", phrase))
+            if hits:
+                for k, weight in hits:
+                    out[k] = max(out[k], weight)
+                break
+        else:
+            length = 1
+        at += length
+    return out
