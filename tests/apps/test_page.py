@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +153,32 @@ def test_examples_settings_and_a_narrow_dark_screen(page):
     page.fill("#max-new-tokens", "2")
     ask(page, "Where is the right hand?")
     assert page.inner_text("#turns > li:last-child .words").split() in (["The", "right"], ["There", "is"])
+
+
+def test_on_a_phone_the_picture_and_the_newest_answer_are_seen_together(page, photo):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.set_input_files("#file", photo)
+    for question in ("Where is the left hand?", "And the right hand?", "And the cup?"):
+        ask(page, question)
+    sync_api.expect(page.locator("#view")).to_be_in_viewport(ratio=0.99)
+    sync_api.expect(page.locator("#turns > li:last-child .words")).to_be_in_viewport(ratio=0.99)
+    picture, words, box = (page.locator(s).bounding_box() for s in ("#view", "#turns > li:last-child .words", "#form"))
+    assert picture["y"] + picture["height"] < words["y"] and words["y"] + words["height"] < box["y"]
+    assert drawn_boxes(page, (320, 240)) == [pytest.approx(CUP, abs=0.6)]
+
+
+def test_names_lie_above_the_boxes_and_apart_from_each_other(page, photo):
+    page.set_input_files("#file", photo)
+    page.click("text=Describe everything")
+    names = page.locator("#overlay g.entity:has(text)")
+    sync_api.expect(names).to_have_count(3)
+    # SVG paints in the order of the document.
+    order = page.evaluate("() => [...document.querySelectorAll('#overlay .entity')].map((g) => g.querySelector('text') !== null)")
+    assert order == sorted(order)
+    places = [node.locator("rect").bounding_box() for node in names.all()]
+    for k, a in enumerate(places):
+        for b in places[:k]:
+            assert a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"] or a["y"] + a["height"] <= b["y"] or b["y"] + b["height"] <= a["y"]
 
 
 def test_wrong_files_are_refused_with_one_clear_line(page, tmp_path):

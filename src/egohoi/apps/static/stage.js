@@ -76,7 +76,9 @@ export class Stage {
   layout() {
     if (!this.picture) return;
     const { width, height } = this.picture;
-    const high = Math.max(260, innerHeight * 0.66);
+    // Where the picture stays in sight above the conversation (style.css), it leaves room for both.
+    const above = getComputedStyle(this.box).position === "sticky";
+    const high = above ? Math.max(200, innerHeight * 0.42) : Math.max(230, innerHeight * 0.66);
     const scale = Math.min(this.box.clientWidth / width, high / height);
     this.view.style.width = `${width * scale}px`;
     this.view.style.height = `${height * scale}px`;
@@ -137,11 +139,12 @@ export class Stage {
         for (const [cx, cy] of [a, b]) shape(groups[k], "circle", { cx, cy, r: 4, fill: rgb(inks[k]), stroke: "rgb(10 12 16 / .65)" });
       }));
     }
-    if (this.options.names) this.#drawNames(entities, inks, placed, groups, wide, high);
+    if (this.options.names) this.#drawNames(entities, inks, placed, wide, high);
     this.#drawSelection(svg, scale, wide, high);
   }
 
-  #drawNames(entities, inks, placed, groups, wide, high) {
+  /** Names lie above all boxes, each at the spot of its box that hides least of other names and other boxes. */
+  #drawNames(entities, inks, placed, wide, high) {
     const taken = [], tall = 20;
     this.pen.font = FONT;
     const order = entities.map((_, k) => k).sort((a, b) => area(placed[b]) - area(placed[a]));
@@ -151,12 +154,13 @@ export class Stage {
       const spots = [[x1, y1 - tall - 3], [x2 - long, y1 - tall - 3], [x1, y2 + 3], [x2 - long, y2 + 3], [x1, y1], [x2 - long, y2 - tall], [x2 + 3, y1], [x1 - long - 3, y1]]
         .map(([x, y]) => [Math.max(0, Math.min(x, wide - long)), Math.max(0, Math.min(y, high - tall))])
         .map(([x, y]) => [x, y, x + long, y + tall]);
-      const covered = spots.map((s) => taken.reduce((sum, t) => sum + overlap(s, t), 0));
+      const covered = spots.map((s) => taken.reduce((sum, t) => sum + 4 * overlap(s, t), 0)
+        + placed.reduce((sum, box, j) => sum + (j === k ? 0 : overlap(s, box)), 0));
       const best = spots[covered.indexOf(Math.min(...covered))];
       taken.push(best);
-      const [r, g, b] = inks[k];
-      shape(groups[k], "rect", { x: best[0], y: best[1], width: long, height: tall, rx: 4, fill: rgb(inks[k]) });
-      shape(groups[k], "text", {
+      const [r, g, b] = inks[k], group = shape(this.overlay, "g", { class: k === this.on ? "entity on" : "entity" });
+      shape(group, "rect", { x: best[0], y: best[1], width: long, height: tall, rx: 4, fill: rgb(inks[k]) });
+      shape(group, "text", {
         x: best[0] + 6, y: best[1] + 14.5, class: "overlay-name", fill: 0.299 * r + 0.587 * g + 0.114 * b > 125 ? "#0c0c0e" : "#fff",
       }).textContent = text;
     }

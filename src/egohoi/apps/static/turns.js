@@ -44,7 +44,8 @@ export class Turn {
     this.text = response.text;
     this.#write(response, setup);
     if (response.analysis && response.analysis !== response.text) this.more.append(element("p", { className: "analysis" }, response.analysis));
-    const spent = Object.values(response.milliseconds).reduce((a, b) => a + b, 0);
+    // As the visitor waited: the times in the response count work that was kept from an earlier question again.
+    const spent = Math.round(performance.now() - this.began);
     this.meta.replaceChildren(
       ...(response.target_found ? [] : [element("span", { className: "none" }, "no target")]),
       element("span", {}, response.task), element("span", {}, response.model),
