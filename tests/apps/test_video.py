@@ -98,6 +98,42 @@ def test_an_error_of_the_model_leaves_no_files(clip, tmp_path, color_model, monk
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
 
 
+def test_an_interrupted_run_goes_on_and_ends_the_same(clip, tmp_path, color_model, monkeypatch):
+    """Stopped at the sixth look, and a line cut short by a kill: kept rows are not asked again, the results are equal."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    whole, parted = tmp_path / "a" / "out.mp4", tmp_path / "b" / "out.mp4"
+    video.annotate(clip, whole, color_model, every=2)
+    describe, asked = color_model.describe, []
+
+    def interrupted(picture, settings):
+        asked.append(picture.name)
+        if len(asked) == 6:
+            raise KeyboardInterrupt
+        return describe(picture, settings)
+
+    monkeypatch.setattr(color_model, "describe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        video.annotate(clip, parted, color_model, every=2)
+    left = tmp_path / "b" / "out.jsonl.part"
+    assert [p.name for p in left.parent.iterdir()] == [left.name] and len(rows(left)) == 1 + 5
+    left.write_bytes(left.read_bytes() + b'{"frame": 10, "sec')
+    asked[:] = ["", "", "", "", "", ""]
+    done = video.annotate(clip, parted, color_model, every=2)
+    assert (done.looked, done.kept) == (10, 5) and asked[6:] == [f"in.mp4#{k}" for k in (10, 12, 14, 16, 18)]
+    assert rows(whole.with_suffix(".jsonl")) == rows(parted.with_suffix(".jsonl"))
+    assert all(np.array_equal(a, b) for a, b in zip(frames(whole), frames(parted), strict=True))
+    assert sorted(p.name for p in left.parent.iterdir()) == ["out.jsonl", "out.mp4"]
+
+
+def test_another_request_does_not_take_what_was_kept(clip, tmp_path, color_model):
+    left = tmp_path / "out.jsonl.part"
+    for first in (b"{}\n{}\n", b"", b"\xff\x00"):
+        left.write_bytes(first)
+        done = video.annotate(clip, tmp_path / "out.mp4", color_model, every=5)
+        assert (done.looked, done.kept) == (4, 0) and len(rows(tmp_path / "out.jsonl")) == 4 and not left.exists()
+
+
 def test_wrong_requests(clip, tmp_path, color_model, make_png, make_blocks):
     (tmp_path / "text.mp4").write_text("this is a letter, not a video\n" * 40)
     (tmp_path / "empty.mp4").write_bytes(b"")

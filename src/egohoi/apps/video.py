@@ -2,18 +2,20 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from egohoi import __version__
 from egohoi.apps.draw import paint
 from egohoi.errors import BadConfig, BadData, need
 from egohoi.images import Picture
 from egohoi.models.base import Generation, Model
-from egohoi.records import Entity, Query
+from egohoi.records import Entity, Query, Response, to_dict
 from egohoi.scenes.frames import upright
 
 #: Frames that are looked at in a second of video, if nothing else is asked for.
@@ -24,11 +26,13 @@ ENCODERS = ("libx264", "h264", "mpeg4")
 
 @dataclass(frozen=True)
 class Annotated:
-    """What was written. frames: of the video; looked: frames that the model saw; problem: why the video ended early, or ""."""
+    """What was written. frames: of the video; looked: frames that the model saw; problem: why the video ended early, or "".
+    kept: how many of `looked` an interrupted run before this one had seen already."""
 
     frames: int
     looked: int
     problem: str
+    kept: int = 0
 
 
 def annotate(
@@ -43,21 +47,101 @@ def annotate(
     What was seen is drawn on the frames until the next look. progress: called with (frames so far, frames in all or 0).
 
     Frames stand upright as players show them, sound is copied where the container takes it. Files appear under their names
-    when they are whole. A video that breaks off is written as far as it can be read. Raises BadData, BadConfig.
+    when they are whole. What was seen is kept as it comes: after an interruption (or a kill) the same request draws again
+    from the start but asks the model only of frames that it has not seen. A video that breaks off is written as far as it
+    can be read. Raises BadData, BadConfig.
     """
     av = need("av", "video")
     source, out = Path(source), Path(out)
     lines = check(source, out, lines, every)
     part, lines_part = out.with_name(f"{out.stem}.part{out.suffix}"), lines.with_name(lines.name + ".part")
     try:
-        with _open(av, source) as container, open(lines_part, "w", encoding="utf-8") as said:
-            done = _run(av, container, part, said, model, query, settings, every, progress, source)
+        with _open(av, source) as container:
+            rate = container.streams.video[0].average_rate or container.streams.video[0].guessed_rate or Fraction(25)
+            every = every or max(1, round(rate / LOOKS_A_SECOND))
+            with Seen(lines_part, _request(source, model, query, settings, every)) as seen:
+                done = _run(av, container, part, seen, rate, model, query, settings, every, progress, source)
         os.replace(part, out)
-        os.replace(lines_part, lines)
+        seen.finish(lines)
         return done
     finally:
         part.unlink(missing_ok=True)
-        lines_part.unlink(missing_ok=True)
+
+
+def _request(source: Path, model: Model, query: Query | None, settings: Generation | None, every: int) -> dict:
+    """What two runs must have in common for one to go on where the other stopped."""
+    about, asked = source.stat(), None if query is None else to_dict(query)
+    return {
+        "video": str(source.resolve()), "bytes": about.st_size, "changed": about.st_mtime_ns, "model": model.name, "every": every,
+        "query": asked, "settings": asdict(settings or Generation()), "version": __version__,
+    }
+
+
+class Seen:
+    """The JSON lines of a run in progress: a first line that says what was requested, then one row for each look.
+
+    Opened again with the same request it gives the rows that are there, in order, before new ones are added; with another
+    request it starts over. A line that was cut short by a kill is dropped. Closed without a row, it leaves no file.
+    """
+
+    def __init__(self, path: Path, request: dict):
+        self.path, self.kept = path, 0
+        self._head = (json.dumps(request, ensure_ascii=False, sort_keys=True) + "\n").encode()
+        self._file = open(path, "a+b")  # noqa: SIM115 closed by __exit__
+        self._file.seek(0)
+        if self._file.readline() != self._head:
+            self._file.truncate(0)
+            self._add(self._head)
+        self._end = self._file.seek(0, os.SEEK_END)
+        self._at = len(self._head)
+        self._rows = 0
+
+    def next(self) -> dict | None:
+        """The next row of an earlier run, or None if there is no more."""
+        if self._at >= self._end:
+            return None
+        self._file.seek(self._at)
+        line = self._file.readline()
+        try:
+            row = json.loads(line)
+            if not line.endswith(b"\n") or not isinstance(row, dict):
+                raise ValueError
+        except ValueError:
+            self._file.truncate(self._at)
+            self._end = self._at
+            return None
+        self._at += len(line)
+        self.kept, self._rows = self.kept + 1, self._rows + 1
+        return row
+
+    def add(self, row: dict) -> None:
+        """Add a row; it is in the file when this returns."""
+        self._add((json.dumps(row, ensure_ascii=False) + "\n").encode())
+        self._rows += 1
+
+    def _add(self, line: bytes) -> None:
+        self._file.write(line)
+        self._file.flush()
+
+    def __enter__(self) -> "Seen":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+        if not self._rows:
+            self.path.unlink(missing_ok=True)
+
+    def finish(self, path: Path) -> None:
+        """Give the rows their name, without the first line, atomically."""
+        whole = self.path.with_name(self.path.name + ".whole")
+        try:
+            with open(self.path, "rb") as rows, open(whole, "wb") as out:
+                rows.readline()
+                shutil.copyfileobj(rows, out)
+            os.replace(whole, path)
+        finally:
+            whole.unlink(missing_ok=True)
+        self.path.unlink()
 
 
 def check(source, out, lines=None, every: int | None = None) -> Path:
@@ -90,11 +174,9 @@ def _open(av, source: Path):
     return container
 
 
-def _run(av, container, part: Path, said, model, query, settings, every, progress, source) -> Annotated:
+def _run(av, container, part: Path, seen: Seen, rate, model, query, settings, every, progress, source) -> Annotated:
     video = container.streams.video[0]
     video.thread_type = "AUTO"
-    rate = video.average_rate or video.guessed_rate or Fraction(25)
-    every = every or max(1, round(rate / LOOKS_A_SECOND))
     total = video.frames or (int(container.duration / 1e6 * rate) if container.duration else 0)
     count = looked = 0
     problem, writer = "", None
@@ -112,10 +194,14 @@ def _run(av, container, part: Path, said, model, query, settings, every, progres
                     for frame in packet.decode():
                         pixels = np.asarray(upright(frame))
                         if count % every == 0:
-                            response = _look(model, Picture(f"{source.name}#{count}", pixels), query, settings)
-                            entities, looked = response.entities, looked + 1
-                            seconds = float(frame.time) if frame.time is not None else float(count / rate)
-                            said.write(json.dumps({"frame": count, "seconds": round(seconds, 3), **response.to_json()}, ensure_ascii=False) + "\n")
+                            row = seen.next()
+                            if row is None:
+                                response = _look(model, Picture(f"{source.name}#{count}", pixels), query, settings)
+                                seconds = float(frame.time) if frame.time is not None else float(count / rate)
+                                row = {"frame": count, "seconds": round(seconds, 3), **response.to_json()}
+                                seen.add(row)
+                            # Drawn from the row, new or kept, so that an interrupted run ends with the same picture.
+                            entities, looked = Response.from_json(row).entities, looked + 1
                         if writer is None:
                             writer, size = _writer(av, written, rate, pixels), pixels.shape
                         elif pixels.shape != size:
@@ -140,7 +226,7 @@ def _run(av, container, part: Path, said, model, query, settings, every, progres
             written.mux(out_packet)
     if not problem and total and count < 0.9 * total:
         problem = f"{count} of {total} frames could be read"
-    return Annotated(count, looked, problem)
+    return Annotated(count, looked, problem, seen.kept)
 
 
 def _look(model: Model, picture: Picture, query: Query | None, settings: Generation | None):

@@ -41,4 +41,5 @@ def video(
         )
     if done.problem:
         print(f"egohoi: {source}: written as far as it can be read: {done.problem}", file=sys.stderr)
-    console.print(f"{done.frames} frames, {done.looked} looked at: {out}")
+    kept = f" ({done.kept} of them before an interruption)" if done.kept else ""
+    console.print(f"{done.frames} frames, {done.looked} looked at{kept}: {out}", highlight=False, soft_wrap=True)
