@@ -10,6 +10,12 @@ def test_models_says_what_fits(capsys):
     shown = json.loads(capsys.readouterr().out)
     rows = {row["precision"]: row for row in shown["models"] if row["model"].startswith("vlm4hoi")}
     assert rows["float16"]["weights"] == 15_564_152_832 and rows["int8"]["weights"] < 9.2e9
+    assert rows["float16"]["needed"] - rows["float16"]["weights"] == 512 * 524_288 == (rows["float32"]["needed"] - rows["float32"]["weights"]) / 2
+    annexe = {row["precision"]: row["weights"] for row in shown["models"] if row["model"].startswith("annexe")}
+    assert sorted(annexe) == ["bfloat16", "float16", "float32"] and annexe["bfloat16"] == annexe["float16"]
+    # VLM4HOI's weights and five tokens more, each with a row of 4096 in the embedding and one in the head; masks take 32 bits.
+    assert (annexe["float32"] - annexe["bfloat16"]) == 15_564_152_832 + 5 * 2 * 4096 * 2
+    assert 0.4e9 < 2 * annexe["bfloat16"] - annexe["float32"] < 0.6e9
     free = {place["device"]: place["free"] for place in shown["machine"]}
     assert all(row["fits"]["cpu"] == (row["needed"] * 1.1 < free["cpu"]) for row in rows.values())
     assert main(["models"]) == 0

@@ -59,15 +59,42 @@ def _rows(machine: list[dict], tokens: int) -> list[dict]:
 
     rows = []
     if all(find_spec(name) for name in ("transformers", "peft", "accelerate")):
-        from egohoi.models.vlm4hoi_folder import PRECISIONS, cache_bytes, shapes_of, weight_bytes
+        from egohoi.models.vlm4hoi_folder import PRECISIONS, shapes_of, weight_bytes
         from egohoi.models.vlm4hoi_module import VLM4HOIConfig
 
         config = VLM4HOIConfig()
         shapes = shapes_of(config)
         for precision in PRECISIONS:
             weights = weight_bytes(shapes, precision)
-            rows.append(_row("vlm4hoi (7B)", precision, weights, cache_bytes(config, tokens), machine))
+            rows.append(_row("vlm4hoi (7B)", precision, weights, _cache(config, precision, tokens), machine))
+        rows += _annexe(machine, tokens)
     return [*_embedded(machine), *rows]
+
+
+def _annexe(machine: list[dict], tokens: int) -> list[dict]:
+    """ANNEXE as published: its language side in each precision that it offers, its mask side always in float32."""
+    import torch
+    from accelerate import init_empty_weights
+
+    from egohoi.models.annexe import PRECISIONS
+    from egohoi.models.annexe_module import AnnexeConfig, AnnexeModule
+
+    config = AnnexeConfig()
+    with init_empty_weights(include_buffers=False):
+        module = AnnexeModule(config)
+    language = sum(parameter.numel() for parameter in module.language.parameters())
+    masks = sum(parameter.numel() for parameter in module.parameters()) - language
+    return [
+        _row("annexe (7B)", name, language * torch.finfo(dtype).bits // 8 + masks * 4, _cache(config.language, name, tokens), machine)
+        for name, dtype in PRECISIONS.items()
+    ]
+
+
+def _cache(config, precision: str, tokens: int) -> int:
+    """Bytes of keys and values: in 16 bits, or 32 where everything is computed in float32."""
+    from egohoi.models.vlm4hoi_folder import cache_bytes
+
+    return cache_bytes(config, tokens) * (2 if precision == "float32" else 1)
 
 
 def _embedded(machine: list[dict]) -> list[dict]:
