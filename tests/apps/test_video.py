@@ -141,6 +141,9 @@ def test_wrong_requests(clip, tmp_path, color_model, make_png, make_blocks):
     for name, words in (("none.mp4", "no such file"), ("text.mp4", "cannot be read|no video"), ("empty.mp4", "cannot be read"), ("picture.png", "no video"), (".", "folder")):
         with pytest.raises(BadData, match=words):
             video.annotate(tmp_path / name, tmp_path / "out.mp4", color_model)
+    (tmp_path / "taken.jsonl.part").mkdir()
+    with pytest.raises(BadConfig, match="taken.mp4: cannot be written"):
+        video.annotate(clip, tmp_path / "taken.mp4", color_model)
     for out, more, words in (("out.gif", {}, "ends in"), ("no/out.mp4", {}, "does not exist"), ("in.mp4", {}, "different names"), ("out.mp4", {"every": 0}, "--every")):
         with pytest.raises(BadConfig, match=words):
             video.annotate(clip, tmp_path / out, color_model, **more)

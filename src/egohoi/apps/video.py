@@ -1,5 +1,6 @@
 """An annotated video and JSON lines from a video, one frame at a time: memory does not grow with the length."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -64,8 +65,11 @@ def annotate(
         os.replace(part, out)
         seen.finish(lines)
         return done
+    except (OSError, av.FFmpegError) as error:  # what goes wrong with the source is caught where it is read
+        raise BadConfig(f"{out}: cannot be written ({error.strerror or error}): free the disk or name another folder") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _request(source: Path, model: Model, query: Query | None, settings: Generation | None, every: int) -> dict:
@@ -159,6 +163,7 @@ def check(source, out, lines=None, every: int | None = None) -> Path:
         raise BadConfig(f"{out}: the video, the annotated video and the JSON lines need three different names")
     if every is not None and every < 1:
         raise BadConfig(f"--every {every}: must be 1 or more")
+    _open(need("av", "video"), source).close()
     return lines
 
 
@@ -166,7 +171,7 @@ def _open(av, source: Path):
     try:
         container = av.open(str(source))
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise BadData(f"{source}: cannot be read as a video ({str(error)[:80]})") from error
+        raise BadData(f"{source}: cannot be read as a video ({getattr(error, 'strerror', None) or str(error)[:80]})") from error
     # A single picture is a video of one frame to FFmpeg, and a text file may be subtitles: neither is meant.
     if not container.streams.video or container.format.name.endswith("_pipe") or container.format.name in ("image2", "tty"):
         container.close()
@@ -208,15 +213,14 @@ def _run(av, container, part: Path, seen: Seen, rate, model, query, settings, ev
                             raise BadData(f"frame {count} has another size than the first")
                         writer_frame = av.VideoFrame.from_ndarray(_even(np.asarray(paint(pixels, entities))), format="rgb24")
                         writer_frame.pts, writer_frame.time_base = count, 1 / rate
-                        for out_packet in writer.encode(writer_frame):
-                            written.mux(out_packet)
+                        _mux(av, written, writer.encode(writer_frame), part)
                         count += 1
                         if progress:
                             progress(count, total)
                 if writer is not None:
                     for held in waiting:
                         held.stream = audio
-                        written.mux(held)
+                    _mux(av, written, waiting, part)
                     waiting.clear()
         except (av.FFmpegError, BadData) as error:
             problem = " ".join(str(error).split())[:120]
@@ -227,6 +231,15 @@ def _run(av, container, part: Path, seen: Seen, rate, model, query, settings, ev
     if not problem and total and count < 0.9 * total:
         problem = f"{count} of {total} frames could be read"
     return Annotated(count, looked, problem, seen.kept)
+
+
+def _mux(av, written, packets, part: Path) -> None:
+    """Write packets. Raises BadConfig, so that a full disk is not taken for a video that breaks off."""
+    try:
+        for packet in packets:
+            written.mux(packet)
+    except av.FFmpegError as error:
+        raise BadConfig(f"{part}: cannot be written ({error.strerror or error}): free the disk or name another folder") from error
 
 
 def _look(model: Model, picture: Picture, query: Query | None, settings: Generation | None):
