@@ -59,6 +59,19 @@ def test_cuts_of_the_reference_are_on_request_only(processor):
     assert sum(label != IGNORE for label in short.labels) == 20
 
 
+def test_runs_of_bytes_are_written_as_sentencepiece_writes_them(processor):
+    """One replacement character for a byte that belongs to no character; what is whole within the run stays."""
+    ids = processor.tokenizer.get_vocab()
+
+    def written(*tokens):
+        return processor.decode([ids[t] for t in tokens])
+
+    assert written("▁", "a", "<0xC3>", "<0xA9>", "b") == "a\u00e9b"
+    assert written("<0xFF>", "<0x41>", "<0xC3>", "<0xA9>", "<0xE2>", "<0x82>") == "\ufffdA\u00e9\ufffd\ufffd"
+    assert written("a", "<0x80>", "▁", "b", "</s>", "$$", "<0x37>") == "a\ufffd b7"
+    assert written("<0xED>", "<0xA0>", "<0x80>") == "\ufffd" * 3 and written() == ""
+
+
 def test_records_of_the_official_files(processor):
     record = {"id": "7", "conversations": [{"from": "human", "value": "<image>\nHi"}, {"from": "gpt", "value": "there"}]}
     assert turns_of(record) == (("<image>\nHi", "there"),)

@@ -147,8 +147,7 @@ class VLM4HOI(Model):
 
     def _visible(self, ids: Sequence[int]) -> str:
         # No stripping at the end: the next token may continue after a space.
-        ids = [i for i in ids if i not in (self.processor.bos, self.processor.eos)]
-        return self.processor.tokenizer.decode(ids, skip_special_tokens=True).lstrip()
+        return self.processor.decode(ids).lstrip()
 
     @torch.inference_mode()
     def _answer(self, pictures, keys, prompts, settings: Generation, streamer=None, stopped=None) -> list[_Answer]:

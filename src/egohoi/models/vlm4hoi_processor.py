@@ -5,6 +5,7 @@ is what the slow Llama tokenizer of the reference does (each piece gets its own 
 version of `transformers`.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,10 +91,25 @@ class VLM4HOIProcessor:
         token = self.tokenizer.convert_ids_to_tokens(int(number))
         return isinstance(token, str) and len(token) == 6 and token.startswith("<0x")
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids without special tokens, as the slow tokenizer of the reference writes it.
+
+        The fast tokenizer shows every byte of a run of byte tokens as a replacement character where the run is no UTF-8
+        as a whole; SentencePiece keeps the characters of the run that are whole.
+        """
+        special = set(self.tokenizer.all_special_ids)
+        kept = [int(i) for i in ids if int(i) not in special]
+        pieces: list[str] = []
+        for byte, run in itertools.groupby(kept, self.is_byte):
+            # a vocabulary may be larger than its tokenizer: such ids have no text
+            tokens = [token for token in self.tokenizer.convert_ids_to_tokens(list(run)) if token is not None]
+            pieces += list(_utf8(bytes(int(token[3:5], 16) for token in tokens))) if byte else tokens
+        return self.tokenizer.convert_tokens_to_string(pieces)
+
     def answer(self, ids: Sequence[int] | torch.Tensor) -> str:
         """Text of new token ids: up to the end symbol, after the last `[/INST]`, stripped."""
         ids = [int(i) for i in ids]
-        text = self.tokenizer.decode(ids[: ids.index(self.eos)] if self.eos in ids else ids, skip_special_tokens=True)
+        text = self.decode(ids[: ids.index(self.eos)] if self.eos in ids else ids)
         return text.split("</s>")[0].replace("<s>", "").split("[/INST]")[-1].strip()
 
     # ------------------------------------------------------------------ training
@@ -223,6 +239,22 @@ def _cut(texts: Sequence[str], limit: int | None, before: int = 0) -> list[str]:
     if limit is None:
         return list(texts)
     return JOIN.join(texts)[: max(0, limit - before)].split(JOIN)
+
+
+def _utf8(data: bytes) -> str:
+    """The characters of `data`; a replacement character for each byte that belongs to none."""
+    text, place = "", 0
+    while place < len(data):
+        for length in (1, 2, 3, 4):
+            try:
+                text += data[place : place + length].decode("utf-8")
+                break
+            except UnicodeDecodeError:
+                continue
+        else:
+            text, length = text + "\ufffd", 1
+        place += length
+    return text
 
 
 def _token_id(tokenizer, token: str) -> int:
