@@ -98,13 +98,14 @@ def plan(
 
 
 def convert(
-    made: Plan, out: str | Path, *, precision: str | None = None, shard_bytes: int = weights.SHARD,
+    made: Plan, out: str | Path, *, precision: str | None = None, shard_bytes: int | None = None,
     progress: Callable[[str, int], None] | None = None,
 ) -> None:
     """Carry out a plan: write the folder `out`. Raises BadWeights if the report is not clean or `out` exists.
 
     precision: float32, bfloat16 or float16 for all weights; None keeps each tensor as stored (position embedding: float32).
-    progress: called with (our name, bytes) after each tensor.
+    shard_bytes: largest file to write, which is held in memory; None: see `shard_size`. progress: called with (our name,
+    bytes) after each tensor.
     """
     if not made.report.clean:
         raise BadWeights(refusal(made.report))
@@ -113,7 +114,7 @@ def convert(
     tokenizer = load_tokenizer(made.sources["llama"].path)
     processor = VLM4HOIProcessor(tokenizer, made.config)
     with weights.NewFolder(out) as part:
-        writer = weights.ShardWriter(part, shard_bytes)
+        writer = weights.ShardWriter(part, shard_bytes or shard_size(made))
         # In the order of the files, so that each is read front to back.
         ranks = {k: {n: r for r, n in enumerate(s.names())} for k, s in made.sources.items()}
         for target in sorted(made.steps, key=lambda t: _reading_order(made.steps[t], ranks)):
@@ -128,6 +129,13 @@ def convert(
         names = {k: Path(s.path).name for k, s in made.sources.items()}
         origin = f"Converted by egohoi from {names['checkpoint']}, {names['eva']} and the Llama folder {names['llama']}."
         write_sidecars(part, made.config, processor, origin)
+
+
+def shard_size(made: Plan) -> int:
+    """Bytes of a file that is written: half of the largest file that is read, so that holding it costs less memory than
+    reading would, but between 16 MB (tiny models) and 2 GB."""
+    files = (file for source in made.sources.values() for file in source.files())
+    return min(weights.SHARD, max(16 * 10**6, max(file.stat().st_size for file in files) // 2))
 
 
 def refusal(report: Report) -> str:

@@ -18,7 +18,7 @@ from egohoi.errors import BadWeights
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 #: A reader's file is closed and opened again after this many bytes, so that the pages of a mapped file are given back.
-REOPEN = 256 * 2**20
+REOPEN = 64 * 2**20
 #: Largest shard that is written; kept in memory until it is full.
 SHARD = 2 * 10**9
 
@@ -73,6 +73,10 @@ class WeightFile:
         """Names of the tensors, in the file's order."""
         return list(self.shapes)
 
+    def files(self) -> list[Path]:
+        """The file itself, as a list of one."""
+        return [self.path]
+
     def tensor(self, name: str) -> torch.Tensor:
         """The tensor of that name, in memory of its own, on the CPU."""
         if self._safe:
@@ -124,6 +128,10 @@ class WeightFolder:
     def names(self) -> list[str]:
         """Names of the tensors."""
         return list(self._files)
+
+    def files(self) -> list[Path]:
+        """The weight files, in the order of their names."""
+        return sorted({file.path for file in self._files.values()})
 
     def tensor(self, name: str) -> torch.Tensor:
         """The tensor of that name, on the CPU."""

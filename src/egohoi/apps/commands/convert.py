@@ -27,7 +27,9 @@ def vlm4hoi(
     image_size: Annotated[int, typer.Option(help="Pixels of a side of the image that the model reads.")] = 448,
     lora_alpha: Annotated[float, typer.Option(help="LoRA's alpha; its rank is in the file.")] = 16,
     precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; default: as stored.")] = None,
-    shard_gb: Annotated[float, typer.Option(help="Largest file to write, in GB (10^9 bytes).", min=0.000001)] = 2,
+    shard_gb: Annotated[
+        float | None, typer.Option(help="Largest file to write, in GB (10^9 bytes); default: half of the largest that is read, at most 2.", min=0.000001)
+    ] = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Print every key, not only the counts.")] = False,
 ) -> None:
     """VLM4HOI or MiniGPT-v2: image encoder, Llama and checkpoint -> one folder for `--model vlm4hoi:FOLDER`."""
@@ -45,7 +47,7 @@ def vlm4hoi(
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("writing", total=sum(_bytes(made, name) for name in made.steps))
         conversion.convert(
-            made, out, precision=precision, shard_bytes=int(shard_gb * 1e9), progress=lambda _, n: bar.advance(task, n)
+            made, out, precision=precision, shard_bytes=int(shard_gb * 1e9) if shard_gb else None, progress=lambda _, n: bar.advance(task, n)
         )
     config = made.config
     typer.echo(
