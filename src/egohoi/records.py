@@ -165,11 +165,32 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """An earlier question about the same image and what was answered. box: xyxy pixels that the question was about."""
+
+    question: str
+    answer: str
+    box: boxes.Box | None = None
+
+    def __post_init__(self):
+        for text in (self.question, self.answer):
+            if not isinstance(text, str):
+                raise BadQuery(f"an earlier turn is a question and an answer as texts, got {type(text).__name__}")
+        if not self.question.strip() and self.box is None:
+            raise BadQuery("an earlier turn has an empty question")
+        if len(self.question) + len(self.answer) > MAX_QUESTION:
+            raise BadQuery(f"an earlier turn has more than {MAX_QUESTION} characters: leave it out")
+        if self.box is not None:
+            object.__setattr__(self, "box", boxes.check(self.box, where="box of an earlier turn"))
+
+
+@dataclass(frozen=True)
 class Query:
     """One question about an image.
 
     text: the question as typed (may be empty only if `box` or `point` is given). box: xyxy pixels, point: (x, y) pixels
     to identify. task: one of TASKS, or None to let the model decide. mask: whether masks are wanted (None: model decides).
+    history: earlier turns about the same image, oldest first; a model that answers one question at a time does not read them.
     """
 
     text: str = ""
@@ -177,8 +198,10 @@ class Query:
     point: tuple[float, float] | None = None
     task: str | None = None
     mask: bool | None = None
+    history: tuple[Turn, ...] = ()
 
     def __post_init__(self):
+        object.__setattr__(self, "history", tuple(turn if isinstance(turn, Turn) else Turn(*turn) for turn in self.history))
         if not isinstance(self.text, str):
             raise BadQuery(f"a question is a text, got {type(self.text).__name__}")
         if not self.text.strip() and self.box is None and self.point is None:

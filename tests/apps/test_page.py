@@ -105,6 +105,30 @@ def test_upload_ask_two_turns_with_boxes_at_the_right_pixels(page, photo, tmp_pa
     assert drawn_boxes(page, (320, 240)) == [pytest.approx(LEFT, abs=0.6)]
 
 
+def test_earlier_turns_about_the_picture_go_along(page, photo):
+    page.evaluate("""() => {
+        const send = window.fetch;
+        window.fetch = (path, options) => { window.history_ = options?.body.get("history"); return send(path, options); };
+    }""")
+
+    def sent() -> list[dict]:
+        return json.loads(page.evaluate("() => window.history_") or "[]")
+
+    page.set_input_files("#file", photo)
+    ask(page, "Where is the left hand?")
+    assert sent() == []
+    ask(page, "And the cup?")
+    assert sent() == [{"question": "Where is the left hand?", "answer": "The left hand is here."}]
+    page.click("#settings summary")
+    page.select_option("#remember", "no")
+    ask(page, "And the right hand?")
+    assert sent() == []
+    page.select_option("#remember", "yes")
+    page.set_input_files("#file", photo)  # another picture, even if its file is the same
+    ask(page, "Where is the cup?")
+    assert sent() == []
+
+
 def test_a_drawn_box_and_a_click_identify(page, photo):
     page.set_input_files("#file", photo)
     page.wait_for_selector("#view")

@@ -19,6 +19,8 @@ from egohoi.apps.server import Limits, create_app, is_loopback
 from egohoi.apps.server_input import clean_name
 from egohoi.apps.server_worker import name_of
 from egohoi.errors import BadWeights
+from egohoi.models.base import Model
+from egohoi.records import Response
 
 LEFT, CUP = (20, 120, 100, 200), (150, 30, 250, 130)
 
@@ -129,6 +131,53 @@ def test_chat_asks_the_last_question_about_the_last_picture(client, picture):
     body["messages"] += [{"role": "assistant", "content": "There."}, {"role": "user", "content": "And the cup?"}]
     body["messages"].insert(0, {"role": "system", "content": "Be brief."})
     assert client.post("/v1/chat/completions", json=body).json()["egohoi"]["query"] == "And the cup?"
+
+
+class Listener(Model):
+    """Says what it was asked, with all earlier turns."""
+
+    name = "listener"
+
+    @classmethod
+    def from_pretrained(cls, folder, *, device=None, precision=None):
+        return cls()
+
+    def respond(self, pictures, queries, settings):
+        said = [" | ".join(f"{t.question} {t.box or ''} -> {t.answer}" for t in q.history) + f" | {q.text}" for q in queries]
+        return [Response(p.name, p.size, q.text, "answer", text, True, picture=p.pixels) for p, q, text in zip(pictures, queries, said)]
+
+
+@pytest.fixture
+def listener():
+    return connect({"listener": Listener()})
+
+
+def test_earlier_turns_reach_the_model(listener, picture):
+    turns = [{"question": "Where is the cup?", "answer": "{<1><2><3><4>}"}, {"answer": "a knife", "box": [1, 2, 30, 40]}]
+    heard = "Where is the cup?  -> {<1><2><3><4>} |  (1.0, 2.0, 30.0, 40.0) -> a knife | And now?"
+    assert form(listener, picture, question="And now?", history=json.dumps(turns)).json()["text"] == heard
+    body = {"image": base64.b64encode(picture).decode(), "question": "And now?", "history": turns}
+    assert listener.post("/v1/ask", json=body).json()["text"] == heard
+    assert json.loads(events(form(listener, picture, question="And now?", history=json.dumps(turns), stream="true"))[-1][1])["text"] == heard
+
+
+def test_a_chat_hands_on_the_turns_about_its_last_picture(listener, picture):
+    body = chat(picture, "Where is it?")
+    body["model"] = "listener"
+    body["messages"] += [{"role": "assistant", "content": "There."}, {"role": "user", "content": "Sure?"}]
+    assert listener.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"] == "Where is it?  -> There. | Sure?"
+    body["messages"] += [{"role": "assistant", "content": "Yes."}, chat(picture, "And here?")["messages"][0]]
+    assert listener.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"] == " | And here?"
+
+
+@pytest.mark.parametrize(("history", "message"), [
+    ("nonsense", "history: value error, is a JSON list"), ("{}", "history: input should be a valid list"), ('[{"question": "a"}]', "history.0.answer"),
+    ('[{"answer": "a"}]', "empty question"), ('[{"question": "a", "answer": "b", "box": [1]}]', "history.0.box"),
+    ('[{"question": "a", "answer": "b", "box": [5, 5, 1, 1]}]', "box of an earlier turn"), ('[{"question": "a", "reply": "b"}]', "history.0"),
+    (json.dumps([{"question": "a", "answer": "b" * 9000}]), "more than 8000 characters"),
+])
+def test_bad_history(listener, picture, history, message):
+    assert message in problem(form(listener, picture, question="And now?", history=history))
 
 
 def test_chat_stream(client, picture):

@@ -13,7 +13,7 @@ from egohoi.models.vlm4hoi import VLM4HOI
 from egohoi.models.vlm4hoi_folder import cache_bytes, load_module, save_pretrained, shapes_of, weight_bytes
 from egohoi.models.vlm4hoi_module import VLM4HOIConfig, tiny_model
 from egohoi.models.vlm4hoi_processor import tiny_processor
-from egohoi.records import Query
+from egohoi.records import Query, Turn
 
 torch.set_num_threads(1)
 SHORT = Generation(max_new_tokens=12)
@@ -134,7 +134,23 @@ def test_the_prompt_has_the_question_as_typed_and_the_box_on_the_grid(model):
 def test_turns(model):
     first = model.chat(picture(0), "Where?", settings=SHORT)
     assert first.text == model.ask(picture(0), "Where?", settings=SHORT).text
-    assert model.chat(picture(0), "And?", [("Where?", "there")], SHORT).query == "And?"
+    # a second turn is asked as it is trained: the first with its answer and end symbol, then <s> and the new question
+    ids = [*model.processor.prefix(), *model.processor.text("</Img> Where? [/INST]"), *model.processor.text("there"), 2, 1]
+    ids += model.processor.text("[INST] And? [/INST]")
+    batch, mask = model.processor.pad_batch([ids], "left")
+    alone = model.module.generate(batch, mask, pixel_values=model.processor.pixels(picture(0))[None], max_new_tokens=12)
+    told = model.chat(picture(0), "And?", [("Where?", "there")], SHORT)
+    assert told.text == model.processor.answer(alone[0]) and told.query == "And?"
+    query = Query("And?", history=[("Where?", "there")])
+    assert list(model.stream(picture(0), query, SHORT))[-1].text == told.text
+    # with and without history in one batch
+    both = model.ask_many([(picture(0), query), (picture(0), "And?")], SHORT)
+    assert [r.text for r in both] == [told.text, model.ask(picture(0), "And?", settings=SHORT).text]
+    boxed = Query("And?", history=[Turn("", "a cup", (16, 18, 80, 54))])
+    shown = egohoi.images.load(picture(0))
+    assert model.prompt(boxed, shown)[: len(model.processor.text("</Img> {<10><20><50><60>} [/INST]"))] == model.processor.text("</Img> {<10><20><50><60>} [/INST]")
+    with pytest.raises(BadQuery, match="with its 9 earlier turns has .* tokens"):
+        model.ask_many([(picture(0), Query("And?", history=[("a " * 30, "b")] * 9))])
 
 
 def test_what_it_cannot_do_is_one_line(model):

@@ -81,10 +81,7 @@ def create_app(models: dict[str, Model], limits: Limits = Limits(), loader: Call
     async def ask(request: Request):
         """Answer a question about a picture: text, boxes with names, who holds what, masks where the model gives them."""
         asked = await read(request, AskBody)
-        query = asked.query
-        return await answer(request, asked, lambda model: model.ask(
-            host.picture(asked.image, asked.name), query.text, box=query.box, point=query.point, task=query.task, mask=query.mask,
-            settings=asked.settings))
+        return await answer(request, asked, lambda model: _answer(model, host, asked))
 
     @app.post("/v1/describe", tags=["pictures"], openapi_extra=_body(DescribeBody), responses=_RESPONSES)
     async def describe(request: Request):
@@ -94,14 +91,15 @@ def create_app(models: dict[str, Model], limits: Limits = Limits(), loader: Call
 
     @app.post("/v1/chat/completions", tags=["chat"], openapi_extra=_body(ChatBody, form=False))
     async def chat(request: Request):
-        """OpenAI-style chat with a picture as data URL. The last user message is the question, the last picture is asked."""
+        """OpenAI-style chat with a picture as data URL. The last user message is the question about the last picture; turns
+        since that picture are its history."""
         body = validated(ChatBody, await read_json(request))
         asked = understand(body)
         completion = Completion(asked.model or host.names[0])
         if asked.stream:
             return await _events(lambda: _stream(host, asked), worker, completion.chunk, end="data: [DONE]\n\n")
         response = await worker.result(
-            lambda: host.choose(asked.model).ask(host.picture(asked.image, asked.name), asked.query.text, settings=asked.settings),
+            lambda: _answer(host.choose(asked.model), host, asked),
             request.is_disconnected)
         return JSONResponse(completion.whole(response)) if response is not None else JSONResponse(None, 499)
 
@@ -139,6 +137,10 @@ def create_app(models: dict[str, Model], limits: Limits = Limits(), loader: Call
 
     page.add_routes(app, upload=limits.upload)
     return app
+
+
+def _answer(model: Model, host: Host, asked: Asked) -> Response:
+    return model.ask_many([(host.picture(asked.image, asked.name), asked.query)], asked.settings)[0]
 
 
 def _stream(host: Host, asked: Asked) -> Iterator[str | Response]:
@@ -251,11 +253,21 @@ async def _fault(request: Request, error: Exception) -> JSONResponse:
 def _body(model: type[BaseModel], form: bool = True) -> dict:
     """The OpenAPI description of a body that the route reads itself."""
     schema = model.model_json_schema()
+    schema = _inlined(schema, schema.pop("$defs", {}))
     content = {"application/json": {"schema": schema}}
     if form:
         fields = {**schema["properties"], "image": {"type": "string", "format": "binary", "description": "The picture's file."}}
         content["multipart/form-data"] = {"schema": {"type": "object", "properties": fields, "required": ["image"]}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _inlined(schema, parts: dict):
+    """A JSON schema with its parts in place: references from inside another document would lead nowhere."""
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            return _inlined(parts[schema["$ref"].rpartition("/")[2]], parts)
+        return {key: _inlined(value, parts) for key, value in schema.items()}
+    return [_inlined(value, parts) for value in schema] if isinstance(schema, list) else schema
 
 
 _BOX = {"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4}

@@ -1,7 +1,7 @@
 """The OpenAI-style chat interface: messages -> question and picture, response -> completion or chunks.
 
 A question is about one picture: the last user message gives the text, the last picture of the conversation gives the
-pixels. Earlier turns and system messages are not read, because the models answer one question at a time.
+pixels, and answered questions since that picture are the history. System messages are not read: the models know none.
 """
 
 import json
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from egohoi.apps.server_input import Asked, decode_image
 from egohoi.errors import BadImage, BadQuery
 from egohoi.models.base import Generation
-from egohoi.records import Query, Response
+from egohoi.records import Query, Response, Turn
 
 #: Settings of that interface that would change the answer, and the only values of theirs that are kept.
 _FIXED = {"n": (None, 1), "tools": (None, []), "functions": (None, []), "stop": (None, []), "logprobs": (None, False)}
@@ -40,16 +40,20 @@ def understand(body: ChatBody) -> Asked:
         value = (body.model_extra or {}).get(key)
         if value not in allowed:
             raise BadQuery(f"{key}: is not supported here: leave it out")
-    text, picture, asked = "", None, False
+    text, picture, asked, history = "", None, False, []
     for k, message in enumerate(body.messages):
         if not isinstance(message.get("role"), str):
             raise BadQuery(f"messages[{k}]: needs a role (system, user or assistant)")
         words, url = _content(message.get("content"), f"messages[{k}].content")
-        picture = url or picture
+        if url:
+            picture, history = url, []
         if message["role"] == "user":
             text, asked = words, True
+        elif message["role"] == "assistant" and text.strip():
+            history.append(Turn(text, words))
+            text, asked = "", False
     if not asked:
-        raise BadQuery("messages: needs at least one message of the role user")
+        raise BadQuery("messages: needs at least one message of the role user after the last answer")
     if picture is None:
         raise BadImage('messages: need a picture: {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,..."}}')
     length = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
@@ -59,7 +63,7 @@ def understand(body: ChatBody) -> Asked:
         top_p=1.0 if body.top_p is None else body.top_p,
         seed=body.seed or 0,
     )
-    return Asked(decode_image(picture), "upload", Query(text), settings, body.model, body.stream)
+    return Asked(decode_image(picture), "upload", Query(text, history=tuple(history)), settings, body.model, body.stream)
 
 
 def _content(content, where: str) -> tuple[str, str | None]:

@@ -19,7 +19,7 @@ from egohoi.apps.server_worker import Refused
 from egohoi.errors import BadBox, BadImage, BadQuery
 from egohoi.images import Picture
 from egohoi.models.base import Generation
-from egohoi.records import Query, Response
+from egohoi.records import Query, Response, Turn
 
 
 class Settings(BaseModel):
@@ -47,6 +47,16 @@ class DescribeBody(Settings):
     name: str | None = Field(None, max_length=200, description="Name of the picture, repeated in the response.")
 
 
+class TurnBody(BaseModel):
+    """An earlier question about the same picture, and its answer."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    question: str = ""
+    answer: str
+    box: list[float] | None = Field(None, description="x1, y1, x2, y2 in pixels that the question was about.", min_length=4, max_length=4)
+
+
 class AskBody(DescribeBody):
     """A picture and a question about it."""
 
@@ -55,6 +65,19 @@ class AskBody(DescribeBody):
     point: list[float] | None = Field(None, description="x, y in pixels of the upright picture, to identify.")
     task: str | None = Field(None, description="refer, identify, answer, analyze or ground; left out: the wording decides.")
     mask: bool | None = Field(None, description="Whether masks are wanted; left out: the model decides.")
+    history: list[TurnBody] = Field(
+        [], max_length=64, description="Earlier turns about this picture, oldest first (in a form: as JSON). vlm4hoi reads them, others answer the question alone."
+    )
+
+    @field_validator("history", mode="before")
+    @classmethod
+    def _turns(cls, value):
+        if isinstance(value, str):
+            try:
+                return json.loads(value)
+            except (ValueError, RecursionError):
+                raise ValueError("is a JSON list of {question, answer}") from None
+        return value
 
     @field_validator("box", "point", mode="before")
     @classmethod
@@ -110,7 +133,8 @@ async def read(request: Request, body_type: type[DescribeBody]) -> Asked:
         if body.box is not None and len(body.box) != 4:
             raise BadBox(f"box of the question: expected four numbers x1 y1 x2 y2, got {len(body.box)}")
         query = Query(
-            body.question, tuple(body.box) if body.box else None, tuple(body.point) if body.point else None, body.task, body.mask
+            body.question, tuple(body.box) if body.box else None, tuple(body.point) if body.point else None, body.task, body.mask,
+            tuple(Turn(t.question, t.answer, tuple(t.box) if t.box else None) for t in body.history),
         )
     return Asked(data, clean_name(body.name or name), query, body.generation(), body.model, body.stream)
 

@@ -109,29 +109,26 @@ class VLM4HOI(Model):
     def chat(self, image, question: str, history: Sequence[tuple[str, str]] = (), settings: Generation | None = None) -> Response:
         """Answer a question after earlier (question, answer) turns about the same picture."""
         picture = images.load(image)
-        query = Query(text=question)
-        ids = self._checked(self.processor.question(question, history))
-        answer = self._answer([picture], [digest(picture)], [ids], settings or Generation())[0]
-        return self._response(picture, query, answer)
+        return self.respond([picture], [Query(text=question, history=tuple(history))], settings or Generation())[0]
 
     def prompt(self, query: Query, picture: Picture) -> list[int]:
-        """Token ids of the prompt after the image: the question as typed; a box of the query is written behind it.
+        """Token ids of the prompt after the image: earlier turns, then the question as typed; a box is written behind its question.
 
-        Raises BadQuery for a point, and for a question that does not fit the model's context.
+        Raises BadQuery for a point, and for a conversation that does not fit the model's context.
         """
         if query.point is not None and query.box is None:
             raise BadQuery("this model identifies boxes, not points: draw a box around the thing")
-        text = query.text
-        if query.box is not None:
-            text = f"{text} {self.codec.encode(query.box, picture.size)}".strip()
-        return self._checked(self.processor.question(text))
-
-    def _checked(self, ids: list[int]) -> list[int]:
+        history = [(self._asked(turn.question, turn.box, picture), turn.answer) for turn in query.history]
+        ids = self.processor.question(self._asked(query.text, query.box, picture), history)
         config = self.module.config
         most = int(config.llama.get("max_position_embeddings", 4096)) - config.image_tokens - config.max_new_tokens - 16
         if len(ids) > most:
-            raise BadQuery(f"the question has {len(ids)} tokens, this model reads at most {most}: shorten it")
+            with_turns = f" with its {len(history)} earlier turns" if history else ""
+            raise BadQuery(f"the question{with_turns} has {len(ids)} tokens, this model reads at most {most}: shorten it")
         return ids
+
+    def _asked(self, text: str, box, picture: Picture) -> str:
+        return text if box is None else f"{text} {self.codec.encode(box, picture.size)}".strip()
 
     # ------------------------------------------------------------------ the work
 

@@ -6,6 +6,8 @@ import { Turn, dot, element } from "./turns.js";
 
 const $ = (id) => document.getElementById(id);
 const SUGGESTIONS = ["Where are my hands?", "What is in my right hand?", "Which hand holds something?", "Segment what I am holding"];
+/** Earlier turns that a question takes along. */
+const REMEMBERED = 8;
 /** Room for a form's other fields below the largest request. */
 const FORM_BYTES = 16384;
 
@@ -86,6 +88,9 @@ async function submit(asked) {
   turn.node.scrollIntoView({ block: "nearest" });
 
   const form = settings(asked.describe);
+  turn.model = form.get("model");
+  const earlier = asked.describe ? [] : history(about, turn);
+  if (earlier.length) form.set("history", JSON.stringify(earlier));
   form.set("image", about.blob, about.name);
   if (asked.question) form.set("question", asked.question);
   if (asked.box) form.set("box", asked.box.join(","));
@@ -102,6 +107,13 @@ async function submit(asked) {
     controls();
     follow(turn);
   }
+}
+
+/** The last answered turns about a picture by the chosen model, before `turn`, as the server takes them. */
+function history(about, turn) {
+  if ($("remember").value === "no") return [];
+  const answered = turns.filter((t) => t !== turn && t.picture === about && t.response && t.model === turn.model && !t.asked.point);
+  return answered.slice(-REMEMBERED).map((t) => ({ question: t.response.query, answer: t.response.text, ...(t.asked.box ? { box: t.asked.box } : {}) }));
 }
 
 function settings(describe) {
