@@ -4,6 +4,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -121,7 +122,8 @@ def test_a_hostile_pickle_is_refused_and_not_run(files, tmp_path, capsys, old_fo
     assert not mark.exists()
     with open(tmp_path / "raw.pth", "wb") as file:
         pickle.dump(Bomb(mark), file)
-    with pytest.raises(BadWeights, match="refused"):
+    with warnings.catch_warnings(), pytest.raises(BadWeights, match=r"refused: not a plain file of tensors.*; nothing was run"):
+        warnings.simplefilter("error")
         weights.load_pickle(tmp_path / "raw.pth")
     assert not mark.exists()
     # The same bytes do run where they are trusted, so the test would notice.
@@ -232,12 +234,23 @@ def setting(**values):
     return change
 
 
+def llama_setting(**values):
+    def change(folder):
+        setting(llama={**json.loads((folder / "config.json").read_text())["llama"], **values})(folder)
+
+    return change
+
+
 @pytest.mark.parametrize(("spoil", "message"), [
     (shutil.rmtree, "m: no such folder"), (lambda f: (f / "config.json").unlink(), "no config.json: this is no model folder"),
     (setting(model_type="llava"), "holds a model of type 'llava'"), (setting(lora_rank=8), "LoRA of another rank"),
     (setting(image_size=112), "another image size"), (setting(image_size=57), "not a multiple of patch_size"),
     (without_pad, "the tokenizer lacks '$$'"), (lambda f: cut(f / "model.safetensors"), "model.safetensors: is damaged"),
     (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
+    (setting(lora_rank="x"), "config.json: lora_rank must be"), (setting(codec="nope"), "config.json: codec must be one of"),
+    (setting(max_new_tokens=-3), "config.json: max_new_tokens must be"), (setting(lora_targets=["zzz"]), "its sizes make no network"),
+    (llama_setting(num_attention_heads=0), "its sizes make no network"), (llama_setting(hidden_size="64"), "its sizes make no network"),
+    (setting(llama=3), "llama needs hidden_size"),
 ])
 def test_a_model_folder_that_does_not_fit_is_one_line(converted, tmp_path, capsys, spoil, message):
     shutil.copytree(converted, tmp_path / "m")

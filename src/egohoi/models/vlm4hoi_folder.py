@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from egohoi.errors import BadConfig, BadWeights, need
+from egohoi.errors import BadConfig, BadWeights, EgohoiError, need
 from egohoi.models import weights
 from egohoi.models.vlm4hoi_module import VLM4HOIConfig, VLM4HOIModule
 from egohoi.models.vlm4hoi_processor import MEAN, STD, VLM4HOIProcessor
@@ -49,11 +49,20 @@ def precision_of(precision: str | None, device: torch.device) -> str:
     return precision
 
 
-def empty_module(config: VLM4HOIConfig) -> VLM4HOIModule:
-    """The network with parameters on the `meta` device: names and shapes, no memory. Buffers are real."""
+def empty_module(config: VLM4HOIConfig, where: str = "config.json") -> VLM4HOIModule:
+    """The network with parameters on the `meta` device: names and shapes, no memory. Buffers are real.
+
+    where: the configuration's file, for the message. Raises BadConfig for sizes that make no network.
+    """
     accelerate = need("accelerate", "vlm")
-    with accelerate.init_empty_weights(include_buffers=False):
-        return VLM4HOIModule(config)
+    try:
+        with accelerate.init_empty_weights(include_buffers=False):
+            return VLM4HOIModule(config)
+    except EgohoiError:
+        raise
+    except Exception as error:  # the libraries raise many kinds for sizes and names that do not go together
+        reason = " ".join(str(error).split())[:160]
+        raise BadConfig(f"{where}: its sizes make no network ({type(error).__name__}: {reason})") from error
 
 
 def shapes_of(config: VLM4HOIConfig) -> dict[str, tuple[int, ...]]:
@@ -116,7 +125,7 @@ def load_module(folder: str | Path, device: str | None = None, precision: str | 
     precision = precision_of(precision, place)
     config = read_config(folder)
     source = weights.WeightFolder(folder)
-    module = empty_module(config)
+    module = empty_module(config, str(Path(folder) / "config.json"))
     weights.compare(source.shapes, {n: tuple(p.shape) for n, p in module.named_parameters()}, str(folder))
     quantized = _swap_linears(module, precision, place) if precision in ("int8", "int4") else set()
     dtype = PRECISIONS[precision][0 if place.type == "cuda" else 1]

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from egohoi.boxes import CODECS
 from egohoi.errors import BadConfig, BadWeights, need
 
 #: Stands in `input_ids` wherever a token of the image belongs (no vocabulary has it); LLaVA uses the same number.
@@ -59,7 +60,7 @@ class VLM4HOIConfig:
     def __post_init__(self):
         object.__setattr__(self, "lora_targets", tuple(self.lora_targets))
         sizes = ("image_size", "patch_size", "vision_width", "vision_blocks", "vision_heads", "vision_mlp", "patches_per_token")
-        for name in sizes:
+        for name in (*sizes, "inference_bos", "max_new_tokens"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise BadConfig(f"{name} must be a positive whole number, got {value!r}")
@@ -69,9 +70,11 @@ class VLM4HOIConfig:
             raise BadConfig(f"vision_width {self.vision_width} is not a multiple of vision_heads {self.vision_heads}")
         if self.patches % self.patches_per_token:
             raise BadConfig(f"{self.patches} patches cannot be joined by {self.patches_per_token}: choose another image_size")
-        if self.lora_rank < 0:
-            raise BadConfig(f"lora_rank must be 0 (no LoRA) or more, got {self.lora_rank}")
-        if "hidden_size" not in self.llama or "vocab_size" not in self.llama:
+        if not isinstance(self.lora_rank, int) or isinstance(self.lora_rank, bool) or self.lora_rank < 0:
+            raise BadConfig(f"lora_rank must be 0 (no LoRA) or a positive whole number, got {self.lora_rank!r}")
+        if self.codec not in CODECS:
+            raise BadConfig(f"codec must be one of {', '.join(CODECS)}, got {self.codec!r}")
+        if not isinstance(self.llama, dict) or "hidden_size" not in self.llama or "vocab_size" not in self.llama:
             raise BadConfig("llama needs hidden_size and vocab_size (the config.json of a Llama folder)")
 
     @property
@@ -116,7 +119,7 @@ class VLM4HOIConfig:
             raise BadConfig(f"{where}: unknown key '{unknown[0]}'")
         try:
             return cls(**values)
-        except TypeError as error:
+        except (BadConfig, TypeError) as error:
             raise BadConfig(f"{where}: {error}") from error
 
     def without_lora(self) -> "VLM4HOIConfig":

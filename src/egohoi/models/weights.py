@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -235,7 +236,10 @@ def load_pickle(path: str | Path):
     """
     for mapped in (True, False):
         try:
-            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
+            with warnings.catch_warnings():
+                # of pickles that torch did not write; they are refused, or hold what they should
+                warnings.filterwarnings("ignore", message="Detected pickle protocol")
+                return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
         except pickle.UnpicklingError as error:
             raise BadWeights(f"{path}: {_refusal(str(error))}") from error
         except (RuntimeError, EOFError, ValueError, OSError, AssertionError, LookupError, AttributeError, TypeError) as error:
@@ -252,7 +256,8 @@ def _refusal(message: str) -> str:
     found = re.search(r"(?:Unsupported global: GLOBAL|Unsupported class|GLOBAL) ([\w.]+)", message)
     if found:
         return f"refused: it would run code on opening ({found.group(1)}); nothing was run. Weights need no code: get another copy"
-    return f"refused or damaged: not a plain file of tensors ({message.splitlines()[0][:100]})"
+    reason = re.search(r"WeightsUnpickler error:\s*(.+)", message)
+    return f"refused: not a plain file of tensors as torch.save writes them ({(reason[1] if reason else message.splitlines()[0])[:100]}); nothing was run"
 
 
 def _tensors(state, path: Path, nested: tuple[str, ...]) -> dict[str, torch.Tensor]:

@@ -44,7 +44,7 @@ def vlm4hoi(
     )
     _print_report(made.report, full=report)
     columns = (TextColumn("writing"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("writing", total=sum(_bytes(made, name) for name in made.steps))
         conversion.convert(
             made, out, precision=precision, shard_bytes=int(shard_gb * 1e9) if shard_gb else None, progress=lambda _, n: bar.advance(task, n)

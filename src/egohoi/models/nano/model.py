@@ -7,7 +7,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from egohoi.errors import BadConfig, BadWeights
 from egohoi.images import Picture
 from egohoi.models import assets
 from egohoi.models.base import Generation, Model
-from egohoi.models.nano import propose, relate, text
+from egohoi.models.nano import given, propose, relate, text
 from egohoi.models.nano.detector import Detector, Maps, look_twice
 from egohoi.models.nano.language import ANSWER_TOKENS, POINTERS, SLOTS, Language, LanguageConfig
 from egohoi.models.nano.propose import Canvas, Proposals
@@ -148,6 +148,8 @@ class Nano(Model):
         seen = self.encode(picture)
         began = time.perf_counter()
         words, box = self._place(seen, picture, query)
+        if box is not None:
+            seen = self._given(seen, box)
         question = torch.tensor([text.encode_question(self.tokenizer, words)], dtype=torch.long)
         proposals = seen.proposals
         facts = relate.told(proposals, box, torch.from_numpy(text.mentioned(words, self.nouns, self.synonyms)))[None]
@@ -187,6 +189,11 @@ class Nano(Model):
         if box is None:
             return words, None
         return words, torch.tensor(box_text.clip(box, picture.size), dtype=torch.float32) / seen.canvas.step
+
+    def _given(self, seen: Encoded, box: torch.Tensor) -> Encoded:
+        """The picture with a proposal at a given box (canvas pixels), if there was none."""
+        proposals = given.with_box(self.detector, seen.maps, seen.proposals, box)
+        return seen if proposals is seen.proposals else replace(seen, proposals=proposals, holds=relate.holding(proposals, seen.sides))
 
     def _around(self, seen: Encoded, point: tuple[float, float]) -> tuple[float, float, float, float]:
         """The smallest proposal that covers a point (pixels), as a pixel box; without one, a box about the point."""
