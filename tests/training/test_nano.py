@@ -83,6 +83,17 @@ def test_a_stopped_run_goes_on_to_the_same_weights(folder, tmp_path, monkeypatch
         assert all(torch.equal(whole[k], cut[k]) for k in whole), name
 
 
+def test_training_goes_on_from_a_nano_folder_with_its_nouns(folder, tmp_path):
+    nano.run(config(folder, tmp_path / "first", vision={}, language={}))
+    start = tmp_path / "first" / "model"
+    nano.run(config(folder, tmp_path / "second", vision={"start": str(start), "steps": 1, "rate": 0.0, "decay": 0.0}))
+    before, after = load_file(start / "detector.safetensors"), load_file(tmp_path / "second" / "detector.safetensors")
+    assert all(torch.allclose(before[k].float(), after[k].float()) for k in before)
+    assert json.loads((tmp_path / "second" / "nouns.json").read_text()) == json.loads((start / "config.json").read_text())["nouns"]
+    with pytest.raises(BadConfig, match="is not a nano folder"):
+        nano.run(config(folder, tmp_path / "third", vision={"start": str(folder)}))
+
+
 def test_wrong_configurations_and_empty_data(folder, tmp_path):
     with pytest.raises(BadConfig, match="vision.stepz"):
         nano.run({"vision": {"stepz": 3}})

@@ -110,7 +110,7 @@ def save(path: Path, state: dict) -> None:
 def train_vision(config: dict) -> Path:
     """Stage 1. Returns the path of the averaged detector weights (safetensors)."""
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import load_file, save_file
 
     from egohoi.models.nano.data import SceneSet, collate
     from egohoi.models.nano.detector import Detector
@@ -122,19 +122,20 @@ def train_vision(config: dict) -> Path:
     if config["threads"]:
         torch.set_num_threads(config["threads"])
     scenes = read_all(c["train"])
-    nouns = noun_list(scenes, c["nouns"])
+    start = Path(c["start"]) if c["start"] else None
+    if start and not (start / "config.json").is_file():
+        raise BadConfig(f"vision.start: {start} is not a nano folder (no config.json there)")
+    nouns = json.loads((start / "config.json").read_text())["nouns"] if start else noun_list(scenes, c["nouns"])
     out.mkdir(parents=True, exist_ok=True)
     listed = out / "nouns.json"
     if listed.exists():  # a resumed run keeps its nouns, whatever data has been added
         nouns = json.loads(listed.read_text())
     listed.write_text(json.dumps(nouns))
     model = Detector(len(nouns), c["frozen_blocks"])
-    if c["imagenet"]:
+    if start:
+        model.load_state_dict({k: v.float() for k, v in load_file(start / "detector.safetensors").items()})
+    elif c["imagenet"]:
         load_imagenet(model.encoder, torch.load(c["imagenet"], weights_only=True, map_location="cpu"))
-    if c["start"]:
-        from safetensors.torch import load_file
-
-        model.load_state_dict(load_file(c["start"]))
     model = model.to(memory_format=torch.channels_last)
     frozen = [model.encoder.stem, *model.encoder.blocks[: c["frozen_blocks"]]]
     for part in frozen:

@@ -1,5 +1,6 @@
 """Data of nano's language stage: proposals of scenes and their mirror images, and batches of freely worded questions."""
 
+import itertools
 import os
 import random
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ import torch
 
 from egohoi import images
 from egohoi.boxes import iou_matrix
-from egohoi.models.nano import propose, relate, text
+from egohoi.models.nano import given, propose, relate, text
 from egohoi.models.nano.detector import look_twice
 from egohoi.models.nano.language import ANSWER_TOKENS, POINTERS, SLOTS
 from egohoi.models.nano.propose import Proposals
@@ -20,12 +21,14 @@ from egohoi.records import Scene
 
 @dataclass
 class View:
-    """A scene as the detector saw it. match: thing (hands first, then objects) -> proposal, for those that were found."""
+    """A scene as the detector saw it. match: thing (hands first, then objects) -> proposal, for those that were found.
+    given: thing -> what the detector says at a box that a user would draw around it (one proposal, its box that box)."""
 
     scene: Scene
     proposals: Proposals
     match: dict[int, int]
     step: float
+    given: dict[int, Proposals]
 
 
 def mirrored(scene: Scene) -> Scene:
@@ -57,6 +60,12 @@ def matched(scene: Scene, proposals: Proposals, step: float) -> dict[int, int]:
     return out
 
 
+def around(box, step: float, rng: random.Random) -> torch.Tensor:
+    """A box as a user draws it around a true one (xyxy pixels): each side off by up to an eighth; [4] canvas pixels."""
+    x1, y1, x2, y2 = (v / step for v in box)
+    return torch.tensor([v + side * rng.uniform(-0.12, 0.12) for v, side in zip((x1, y1, x2, y2), (x2 - x1, y2 - y1) * 2)], dtype=torch.float32)
+
+
 @torch.no_grad()
 def views(scenes: list[Scene], detector, cache: Path) -> list[View]:
     """Both views of every scene; kept in `cache`, so that a resumed run does not compute them again."""
@@ -73,7 +82,9 @@ def views(scenes: list[Scene], detector, cache: Path) -> list[View]:
         for view, maps in ((scene, own), (mirrored(scene), mirror)):
             proposals = propose.propose(detector, maps, *size)
             slim = replace(view, hands=tuple(replace(h, mask=None) for h in view.hands), objects=tuple(replace(o, mask=None) for o in view.objects))
-            out.append(View(slim, proposals, matched(view, proposals, canvas.step), canvas.step))
+            rng = random.Random(view.id)
+            drawn = {k: given.at(detector, maps, around(t.box, canvas.step, rng), *size) for k, t in enumerate((*view.hands, *view.objects))}
+            out.append(View(slim, proposals, matched(view, proposals, canvas.step), canvas.step, drawn))
     part = cache.with_name(cache.name + ".part")
     torch.save(out, part)
     os.replace(part, cache)
@@ -95,6 +106,8 @@ class Maker:
 
     def __init__(self, views: list[View], tokenizer, nouns: list[str], words: list[int], seed: int):
         self.views, self.tokenizer, self.nouns, self.seed = views, tokenizer, nouns, seed
+        # Most hands hold something, and a model that has hardly seen an empty one says so of every hand.
+        self._weights = list(itertools.accumulate(2.5 if any(h.side != "other" and h.contact is False for h in v.scene.hands) else 1.0 for v in views))
         self.word_at = {w: len(text.SPECIAL) + k for k, w in enumerate(words)}
         self.base = len(text.SPECIAL) + len(words)
         self._known: dict[str, list[int] | None] = {}
@@ -107,16 +120,26 @@ class Maker:
         return self._known[piece]
 
     def item(self, rng: random.Random):
-        """(view, question, answer ids, query box in canvas pixels or None)."""
+        """(proposals, question, answer ids, query box in canvas pixels or None)."""
         while True:
-            view = rng.choice(self.views)
+            view = rng.choices(self.views, cum_weights=self._weights)[0]
             q = FreeQuestions(view.scene, self.nouns, rng).draw()
+            proposals, match, box = self.with_networks(view, rng), view.match, None
+            if q.box is not None:
+                one = view.given[q.box]
+                box = one.boxes[0]
+                if not given.known(proposals, box):
+                    proposals = given.join(proposals, one)
+                    last, kind = len(proposals) - 1, int(q.box >= len(view.scene.hands))
+                    match = {thing: k for thing, k in match.items() if k < last}
+                    if int(one.kind[0]) == kind:
+                        match.setdefault(q.box, last)
             ids = [text.BOS, text.TASK_TOKENS[q.task], text.YES if q.found else text.NO]
             for segment in q.answer:
                 if isinstance(segment, str):
                     piece = self._words(segment)
-                elif segment[1] in view.match:
-                    piece = [self.base + SLOTS * POINTERS.index(segment[0]) + view.match[segment[1]]]
+                elif segment[1] in match:
+                    piece = [self.base + SLOTS * POINTERS.index(segment[0]) + match[segment[1]]]
                 else:
                     piece = None  # the detector missed what the answer points at: nothing true can be said
                 if piece is None:
@@ -125,20 +148,12 @@ class Maker:
             else:
                 ids.append(text.EOS)
                 if len(ids) <= ANSWER_TOKENS:
-                    return view, q.question, ids, self._box(view, q.box, rng)
-
-    def _box(self, view: View, thing: int | None, rng: random.Random):
-        if thing is None:
-            return None
-        count = len(view.scene.hands)
-        box = np.array(view.scene.hands[thing].box if thing < count else view.scene.objects[thing - count].box) / view.step
-        size = np.array([box[2] - box[0], box[3] - box[1]] * 2)
-        return torch.tensor(box + size * [rng.uniform(-0.12, 0.12) for _ in range(4)], dtype=torch.float32)
+                    return proposals, q.question, ids, box
 
     def batch(self, step: int, size: int) -> dict[str, torch.Tensor]:
         rng = random.Random(f"{self.seed}/{step}")
         items = [self.item(rng) for _ in range(size)]
-        k = max(1, max(len(v.proposals) for v, *_ in items))
+        k = max(1, max(len(i[0]) for i in items))
         questions = [text.encode_question(self.tokenizer, i[1]) for i in items]
         q, a = max(map(len, questions)), max(len(i[2]) for i in items)
         out = {
@@ -146,8 +161,7 @@ class Maker:
             "question_mask": torch.zeros(size, q, dtype=torch.bool), "answer": torch.zeros(size, a, dtype=torch.long),
         }  # fmt: skip
         facts, seen, nouns = [], [], []
-        for n, ((view, said, answer, box), question) in enumerate(zip(items, questions, strict=True)):
-            p = self.with_networks(view, rng)
+        for n, ((p, said, answer, box), question) in enumerate(zip(items, questions, strict=True)):
             pad = k - len(p)
             facts.append(torch.nn.functional.pad(relate.told(p, box, torch.from_numpy(text.mentioned(said, self.nouns, SYNONYMS))), (0, 0, 0, pad)))
             seen.append(torch.nn.functional.pad(torch.cat([p.feature, p.look], 1), (0, 0, 0, pad)))

@@ -71,3 +71,55 @@ def test_looking_twice_sees_a_picture_and_its_mirror_image_alike():
     assert torch.allclose(own.heat.flip(-1)[:, [1, 0, 2, 3, 4]], mirror.heat, atol=1e-4)
     assert torch.allclose(own.hand_box.flip(-1)[:, [2, 1, 0, 3]], mirror.hand_box, atol=1e-4)
     assert torch.allclose(own.link.flip(-1)[:, 0], -mirror.link[:, 0], atol=1e-4) and torch.allclose(own.held.flip(-1)[:, 0], mirror.held[:, 1], atol=1e-4)
+
+
+def drawn(folder, name, colour, box, **changes):
+    from PIL import Image
+
+    from egohoi import masks
+    from egohoi.records import Hand, Object, Scene
+
+    image = Image.new("RGB", (200, 160), (20, 20, 20))
+    image.paste(colour, box)
+    image.save(folder / f"{name}.png")
+    mask = np.zeros((160, 200), bool)
+    mask[box[1] : box[3], box[0] : box[2]] = True
+    thing = Object("mug", box, changes.get("hands", ()), masks.encode(mask))
+    return Scene(name, str(folder / f"{name}.png"), (200, 160), [Hand("left", (0, 120, 40, 160), True)], [thing])
+
+
+def test_clutter_shows_the_donor_where_its_mask_says_and_covers_neither_hands_nor_held_things(tmp_path):
+    from PIL import Image
+
+    from egohoi import masks
+
+    scene, donor = drawn(tmp_path, "a", (0, 200, 0), (90, 60, 150, 120), hands=("left",)), drawn(tmp_path, "b", (250, 0, 0), (30, 30, 60, 50))
+    things, number = data.things_of(scene), 0
+    for seed in range(25):
+        image, added, covered = data.clutter(Image.open(scene.image), things, donor, np.random.default_rng(seed))
+        pixels = np.asarray(image)
+        assert (covered == (pixels[:, :, 0] > 128)).mean() > 0.999  # resizing blurs the edge by a pixel
+        assert (pixels[60:120, 90:150, 1] == 200).mean() > 0.95 and (pixels[120:, :40, 0] == 20).mean() > 0.95
+        for one in added:
+            number += 1
+            assert one["kind"] == 4 and one["name"] == "mug" and masks.decode(one["mask"])[~covered].sum() == 0
+            x1, y1, x2, y2 = one["box"]
+            assert 0 <= x1 < x2 <= 200 and 0 <= y1 < y2 <= 160
+    assert number > 25
+
+
+def test_a_donor_without_masks_lends_nothing(tmp_path):
+    from dataclasses import replace
+
+    from PIL import Image
+
+    scene = drawn(tmp_path, "a", (0, 200, 0), (90, 60, 150, 120))
+    bare = replace(scene, objects=tuple(replace(o, mask=None) for o in scene.objects))
+    image, added, covered = data.clutter(Image.open(scene.image), [], bare, np.random.default_rng(0))
+    assert not added and not covered.any()
+
+
+def test_an_item_with_donors_depends_on_its_seed_only(tmp_path):
+    scenes = [drawn(tmp_path, "a", (0, 200, 0), (90, 60, 150, 120)), drawn(tmp_path, "b", (250, 0, 0), (30, 30, 60, 50))]
+    first, again = (data.SceneSet(scenes, {"mug": 0}, 7)[(3, 0)] for _ in range(2))
+    assert all(np.array_equal(first[k], again[k]) for k in first)

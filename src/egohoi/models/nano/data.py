@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -65,11 +66,59 @@ def colour(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return image
 
 
-def sample(scene, rng: np.random.Generator, nouns: dict[str, int], train: bool = True) -> dict:
-    """One training item. nouns: name -> index of the naming head. rng decides every random choice, so that an item depends on its seed only."""
+def clutter(image: Image.Image, things: list[dict], donor, rng: np.random.Generator, most: int = 4) -> tuple[Image.Image, list[dict], np.ndarray]:
+    """Objects of another scene `donor`, laid over a picture as things that lie about: real places are fuller than rendered ones.
+
+    things: of `things_of`; hands and held objects stay uncovered, and of anything else three quarters do. Returns the picture, what was added
+    (as in `things_of`), and where: bool [H, W].
+    """
+    width, height = image.size
+    pool = [o for o in donor.objects if o.mask is not None and (o.box[2] - o.box[0]) * (o.box[3] - o.box[1]) >= 144]
+    covered, added = np.zeros((height, width), bool), []
+    if not pool:
+        return image, added, covered
+    with Image.open(donor.image) as file:
+        source = file.convert("RGB")
+    image = image.copy()
+    for _ in range(int(rng.integers(1, most + 1))):
+        obj = pool[int(rng.integers(len(pool)))]
+        frame = tuple(int(v) for v in (np.floor(obj.box[0]), np.floor(obj.box[1]), np.ceil(obj.box[2]), np.ceil(obj.box[3])))
+        scale = float(np.exp(rng.uniform(np.log(0.6), np.log(1.6))))
+        size = (round((frame[2] - frame[0]) * scale), round((frame[3] - frame[1]) * scale))
+        if min(size) < 6 or size[0] > 0.6 * width or size[1] > 0.6 * height:
+            continue
+        left, top = int(rng.integers(0, width - size[0] + 1)), int(rng.integers(0, height - size[1] + 1))
+        box = (left, top, left + size[0], top + size[1])
+        if any(_covers(box, t["box"]) > (0.25 if t["kind"] == 4 else 0.03) for t in (*things, *added)):
+            continue
+        alpha = Image.fromarray(rle.decode(obj.mask).astype(np.uint8) * 255).crop(frame).resize(size, Image.BILINEAR)
+        patch = source.crop(frame).resize(size, Image.BILINEAR)
+        if rng.random() < 0.5:
+            alpha, patch = alpha.transpose(Image.FLIP_LEFT_RIGHT), patch.transpose(Image.FLIP_LEFT_RIGHT)
+        image.paste(patch, (left, top), alpha)
+        mask = np.zeros((height, width), bool)
+        mask[top : box[3], left : box[2]] = np.asarray(alpha) > 127
+        covered |= mask
+        added.append({"kind": 4, "box": box, "held": (0.0, 0.0, 0.0), "mask": rle.encode(mask), "contact": None, "link": None, "name": obj.name})
+    return image, added, covered
+
+
+def _covers(box, other) -> float:
+    """Part of the box `other` that lies under `box`."""
+    w, h = min(box[2], other[2]) - max(box[0], other[0]), min(box[3], other[3]) - max(box[1], other[1])
+    return max(0.0, w) * max(0.0, h) / max(1e-6, (other[2] - other[0]) * (other[3] - other[1]))
+
+
+def sample(scene, rng: np.random.Generator, nouns: dict[str, int], train: bool = True, donors: Sequence = ()) -> dict:
+    """One training item. nouns: name -> index of the naming head. donors: scenes that lend clutter to every second item. rng decides every
+    random choice, so that an item depends on its seed only."""
     width, height = CANVAS
     with Image.open(scene.image) as file:
         image = file.convert("RGB")
+    everything, covered = things_of(scene), None
+    if train and donors and rng.random() < 0.5:
+        image, added, covered = clutter(image, everything, donors[int(rng.integers(len(donors)))], rng)
+        everything += added
     x0, y0, step = window(rng, scene.size, train)
     flip = bool(train and rng.random() < 0.5)
     extent = (x0, y0, x0 + step * width, y0 + step * height)
@@ -83,7 +132,6 @@ def sample(scene, rng: np.random.Generator, nouns: dict[str, int], train: bool =
     if train:
         pixels = colour(pixels, rng)
     things = []
-    everything = things_of(scene)
     for thing in everything:
         box = (np.array(thing["box"]) - (x0, y0, x0, y0)) / step
         seen = np.clip(box, 0, (width, height, width, height))
@@ -134,7 +182,10 @@ def sample(scene, rng: np.random.Generator, nouns: dict[str, int], train: bool =
     depth = np.zeros((mh, mw), np.float32)
     if scene.depth and os.path.exists(scene.depth):
         with Image.open(scene.depth) as file:
-            metres = Image.fromarray(np.asarray(file).astype(np.float32) / 1000.0)
+            metres = np.asarray(file).astype(np.float32) / 1000.0
+        if covered is not None:
+            metres[covered] = 0.0  # unknown
+        metres = Image.fromarray(metres)
         fit = max(scene.size[0] / width, scene.size[1] / height)
         depth = np.asarray(cut(metres, (mw, mh), Image.NEAREST, 0), np.float32) * (step / fit)
     return {
@@ -165,4 +216,4 @@ class SceneSet(torch.utils.data.Dataset):
 
     def __getitem__(self, key) -> dict:
         epoch, index = key if isinstance(key, tuple) else (self.epoch, key)
-        return sample(self.scenes[index], np.random.default_rng((self.seed, epoch, index)), self.nouns, self.train)
+        return sample(self.scenes[index], np.random.default_rng((self.seed, epoch, index)), self.nouns, self.train, self.scenes)

@@ -10,18 +10,21 @@ from egohoi.models.nano.detector import STRIDE, Detector, Maps
 from egohoi.models.nano.propose import HANDS, OBJECTS, Proposals
 
 #: A given box that overlaps a proposal so well (IoU) means that proposal.
-SAME = 0.4
+SAME = 0.6
+
+
+def known(proposals: Proposals, box: Tensor) -> bool:
+    """Whether `box` ([4] xyxy canvas pixels) means one of the proposals."""
+    return bool(len(proposals)) and float(iou_matrix(proposals.boxes.numpy(), box[None].numpy()).max()) > SAME
 
 
 @torch.no_grad()
-def with_box(model: Detector, maps: Maps, proposals: Proposals, box: Tensor, image: int = 0) -> Proposals:
-    """`proposals` and, last, one for the given `box` ([4] xyxy canvas pixels), unless one of them is that box already.
+def at(model: Detector, maps: Maps, box: Tensor, width: int, height: int, image: int = 0) -> Proposals:
+    """One proposal with the given `box` ([4] xyxy canvas pixels). width, height: canvas pixels with content.
 
-    The new one is a hand or an object, whichever the heat maps find likelier in the middle of the box; its side, contact and
-    name are read at the likeliest cell there. If the list is full, it takes the place of the last.
+    It is a hand or an object, whichever the heat maps find likelier in the middle of the box; its side, contact and name are read at
+    the likeliest cell there.
     """
-    if len(proposals) and iou_matrix(proposals.boxes.numpy(), box[None].numpy()).max() > SAME:
-        return proposals
     heat = torch.sigmoid(maps.heat[image])
     middle, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 4
     low, high = ((middle - half) / STRIDE).floor().long().tolist(), ((middle + half) / STRIDE).floor().long().tolist()
@@ -32,12 +35,21 @@ def with_box(model: Detector, maps: Maps, proposals: Proposals, box: Tensor, ima
     best = int((region[3:] if kind else region[:3]).max(0).values.argmax())
     x, y = x1 + best % region.shape[2], y1 + best // region.shape[2]
     look = model.appearance(maps, image, box[None])
-    one = replace(
-        proposals, kind=torch.tensor([kind]), heat=heat[None, :, y, x], boxes=box[None], contact=torch.sigmoid(maps.contact[image, 0, y, x])[None],
+    return Proposals(
+        kind=torch.tensor([kind]), heat=heat[None, :, y, x], boxes=box[None], contact=torch.sigmoid(maps.contact[image, 0, y, x])[None],
         held=torch.sigmoid(maps.held[image][:, y, x])[None], link=((maps.link[image][:, y, x] * 8 + torch.tensor([x, y]) + 0.5) * STRIDE)[None],
-        cells=torch.tensor([[x, y]]), feature=maps.feature[image][:, y, x][None], look=look, nouns=torch.softmax(model.name(look), 1),
-        extra=torch.tensor([[0.0, 0.5]]),
+        cells=torch.tensor([[x, y]]), feature=maps.feature[image][:, y, x][None].clone(), look=look, nouns=torch.softmax(model.name(look), 1),
+        extra=torch.tensor([[0.0, 0.5]]), width=width, height=height,
     )  # fmt: skip
+
+
+def join(proposals: Proposals, one: Proposals) -> Proposals:
+    """`proposals` and, last, `one`; in a full list it takes the place of the last."""
     keep = min(len(proposals), HANDS + OBJECTS - 1)
     joined = {f.name: torch.cat([getattr(proposals, f.name)[:keep], getattr(one, f.name)]) for f in fields(Proposals) if f.name not in ("width", "height")}
     return replace(proposals, **joined)
+
+
+def with_box(model: Detector, maps: Maps, proposals: Proposals, box: Tensor, image: int = 0) -> Proposals:
+    """`proposals` and, last, one for the given `box` ([4] xyxy canvas pixels), unless one of them is that box already."""
+    return proposals if known(proposals, box) else join(proposals, at(model, maps, box, proposals.width, proposals.height, image))

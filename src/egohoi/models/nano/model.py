@@ -107,17 +107,18 @@ class Nano(Model):
         from egohoi import images
 
         picture = images.load(image)
-        seen = self.encode(picture)
-        hands = list(seen.sides)
-        things = sorted({j for held in seen.holds.values() for j in held})
-        order = hands + things
+        return self._described(self.encode(picture), picture, "", True)
+
+    def _described(self, seen: Encoded, picture: Picture, query: str, masks: bool, text_ms: float = 0.0) -> Response:
+        """The analysis: hands and held objects by the rules of `relate`, in the same words whether it was asked for or not."""
         began = time.perf_counter()
-        entities, spent = self._entities(seen, picture, order, masks=True)
+        order = [*seen.sides, *sorted({j for held in seen.holds.values() for j in held})]
+        entities, spent = self._entities(seen, picture, order, masks)
         sentence = self._sentence(seen)
+        text_ms += (time.perf_counter() - began) * 1000 - spent
         return Response(
-            image=picture.name, size=picture.size, query="", task="analyze", text=sentence, analysis=sentence, target_found=bool(hands),
-            entities=entities, model=self.name, picture=picture.pixels,
-            milliseconds={"image": seen.milliseconds, "text": (time.perf_counter() - began) * 1000 - spent, "mask": spent},
+            image=picture.name, size=picture.size, query=query, task="analyze", text=sentence, analysis=sentence, target_found=bool(seen.sides),
+            entities=entities, model=self.name, picture=picture.pixels, milliseconds={"image": seen.milliseconds, "text": text_ms, "mask": spent},
         )  # fmt: skip
 
     def _sentence(self, seen: Encoded) -> str:
@@ -156,18 +157,17 @@ class Nano(Model):
         embedded = self.language.embed_proposals(facts, torch.cat([proposals.feature, proposals.look], 1)[None], proposals.nouns[None])
         ids = self._generate(embedded, question, query, settings)
         task, found, segments = self._read(ids)
-        if query.task is not None:
-            task = query.task
+        if task == "analyze":
+            return self._described(seen, picture, query.text, query.mask is not False, (time.perf_counter() - began) * 1000)
         pointed = list(dict.fromkeys(k for kind, k in segments if kind != "text" and k < len(proposals)))
         if not found and task != "answer":
             pointed = []
         spoken = self._text(segments, seen, picture)
         text_ms = (time.perf_counter() - began) * 1000
-        order = pointed
-        entities, mask_ms = self._entities(seen, picture, order, masks=query.mask is not False)
+        entities, mask_ms = self._entities(seen, picture, pointed, masks=query.mask is not False)
         return Response(
             image=picture.name, size=picture.size, query=query.text, task=task, text=spoken, target_found=bool(found), entities=entities,
-            analysis=self._sentence(seen) if task == "analyze" else None, model=self.name, picture=picture.pixels,
+            model=self.name, picture=picture.pixels,
             milliseconds={"image": seen.milliseconds, "text": text_ms, "mask": mask_ms},
         )  # fmt: skip
 
@@ -209,7 +209,8 @@ class Nano(Model):
         return (x - half, y - half, x + half, y + half)
 
     def _generate(self, embedded: torch.Tensor, question: torch.Tensor, query: Query, settings: Generation) -> list[int]:
-        """Output ids of the answer without BOS and EOS: task, decision, words and pointers."""
+        """Output ids of the answer without BOS and EOS: task, decision, words and pointers. An analysis is the task alone: its words
+        come from `_described`."""
         state = self.language.start(embedded, question)
         limit = min(settings.max_new_tokens or ANSWER_TOKENS - 4, ANSWER_TOKENS - 4)
         chance = torch.Generator().manual_seed(settings.seed)
@@ -219,6 +220,8 @@ class Nano(Model):
             if position == 0:
                 allowed = [text.TASK_TOKENS[query.task]] if query.task else list(text.TASK_TOKENS.values())
                 token = max(allowed, key=lambda k: float(logits[k]))
+                if token == text.TASK_TOKENS["analyze"]:
+                    return [token]
             elif position == 1:
                 token = text.YES if float(logits[text.YES]) >= float(logits[text.NO]) else text.NO
             else:
@@ -253,7 +256,7 @@ class Nano(Model):
             elif token >= len(text.SPECIAL):
                 run.append(self.language.config.outputs[token - len(text.SPECIAL)] - len(text.SPECIAL))
         flush()
-        return TASKS[ids[0]], ids[1] == text.YES, segments
+        return TASKS[ids[0]], text.YES in ids[1:2], segments
 
     def _text(self, segments, seen: Encoded, picture: Picture) -> str:
         out = ""
