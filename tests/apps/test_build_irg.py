@@ -88,6 +88,85 @@ def test_broken_scenes_stop_or_are_listed(tmp_path, capsys):
     assert len(lines) == 2 and "images/2.jpg" in lines[0] and "scenes.jsonl:7" in lines[1]
 
 
+def labelled(folder):
+    """VISOR, EgoHOS and COCO annotations of one picture each: a hand, and what it holds."""
+    pictures = {"visor/P01/P01_01/P01_01_frame_0000000140.jpg": (1920, 1080), "egohos/train/image/a.jpg": (64, 48), "coco/c.jpg": (64, 48)}
+    for name, size in pictures.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, (90, 120, 60)).save(folder / name)
+
+    def square(x, y, side):
+        return [[x, y], [x + side, y], [x + side, y + side], [x, y + side]]
+
+    rows = [
+        {"id": "h", "name": "left hand", "class_id": 300, "segments": [square(100, 500, 200)], "in_contact_object": "o"},
+        {"id": "o", "name": "mug", "class_id": 13, "exhaustive": "y", "segments": [square(320, 500, 150)]},
+    ]
+    image = {"name": "P01_01_frame_0000000140.jpg", "video": "P01_01", "image_path": ""}
+    (folder / "P01_01.json").write_text(json.dumps({"video_annotations": [{"image": image, "annotations": rows}]}))
+    label = np.zeros((48, 64), np.uint8)
+    label[10:30, 4:20], label[10:20, 20:40] = 1, 3
+    (folder / "egohos/train/label").mkdir()
+    Image.fromarray(label).save(folder / "egohos/train/label/a.png")
+    parts = [("right hand", 4, {"in_contact_with": 2}), ("jar", 30, {})]
+    (folder / "coco/c.json").write_text(json.dumps({
+        "images": [{"id": 1, "width": 64, "height": 48, "file_name": "c.jpg"}], "categories": [{"id": k, "name": n} for k, (n, _, _) in enumerate(parts, 1)],
+        "annotations": [
+            {"id": k, "image_id": 1, "category_id": k, "bbox": [x, 5, 20, 20], "attributes": more,
+             "segmentation": [[float(v) for point in square(x, 5, 20) for v in point]]} for k, (_, x, more) in enumerate(parts, 1)
+        ],
+    }))
+    return folder
+
+
+def test_raw_annotations_become_ego_irg_data(tmp_path, capsys):
+    data = labelled(tmp_path / "raw")
+    assert run("--visor", data / "P01_01.json", "--frames", data / "visor", "--out", tmp_path / "v", "--splits", "train=1", "--per-kind", 9) == 0
+    assert run("--egohos", data / "egohos", "--out", tmp_path / "e", "--splits", "declared", "--wordings", 20) == 0
+    assert run("--coco", data / "coco/c.json", "--out", tmp_path / "c", "--splits", "train=1") == 0
+    for folder, names in (("v", ("left hand", "mug")), ("e", ("left hand", "held object")), ("c", ("right hand", "jar"))):
+        items = list(irgbench.read(tmp_path / folder, "train", depth=False))
+        assert names in [i.names for i in items], folder
+        for item in items:
+            assert all(mask.sum() >= 16 for mask in irgbench.target_masks(item))
+    assert run(tmp_path / "v", "--check", "--no-depth") == 0
+    capsys.readouterr()
+    with pytest.raises(BadData, match=r"P01/P01_01/P01_01_frame_0000000140.jpg: no such picture, but scene 'visor/P01_01/140' of .* \(--frames"):
+        run("--visor", data / "P01_01.json", "--out", tmp_path / "x")
+    with pytest.raises(BadData, match="declares no split"):
+        run("--coco", data / "coco/c.json", "--out", tmp_path / "y", "--splits", "declared")
+
+
+def test_pictures_of_another_size_and_cut_ones_are_refused(tmp_path, capsys):
+    data = rendered(tmp_path / "data")
+    Image.new("RGB", (32, 24)).save(data / "images" / "0.jpg")
+    Image.new("I;16", (32, 24)).save(data / "depth" / "1.png")
+    (data / "images" / "2.jpg").write_bytes((data / "images" / "2.jpg").read_bytes()[:400])
+    (data / "depth" / "3.png").write_bytes(b"no picture")
+    with pytest.raises(BadData, match="images/0.jpg: is 32x24 pixels, its labels are for 64x48"):
+        run(data, "--out", tmp_path / "irg")
+    assert run(data, "--out", tmp_path / "irg", "--skip-broken") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("broken: ")]
+    for line, file in zip(lines, ("images/0.jpg", "depth/1.png", "images/2.jpg", "depth/3.png"), strict=True):
+        assert file in line
+    assert run(tmp_path / "irg", "--check") == 0
+
+
+def test_other_options_in_the_same_folder_are_refused(tmp_path):
+    data = rendered(tmp_path / "data")
+    run(data, "--out", tmp_path / "irg")
+    with pytest.raises(BadData, match="was built with seed 0, now 1"):
+        run(data, "--out", tmp_path / "irg", "--seed", 1)
+    with pytest.raises(BadData, match="splits 'train=0.8,val=0.1,test=0.1', now 'train=1'"):  # frames would be in two splits
+        run(data, "--out", tmp_path / "irg", "--splits", "train=1")
+    (tmp_path / "irg" / "build.json").unlink()
+    with pytest.raises(BadData, match="not built here"):
+        run(data, "--out", tmp_path / "irg")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadData, match="cannot be written"):
+        run(data, "--out", tmp_path / "file")
+
+
 def test_check_names_what_is_wrong(tmp_path, capsys):
     run(rendered(tmp_path / "data"), "--out", tmp_path / "irg", "--splits", "train=1")
     (tmp_path / "irg" / "depth" / "s3.png").unlink()
@@ -105,6 +184,12 @@ def test_check_names_what_is_wrong(tmp_path, capsys):
 def test_wrong_options_are_one_line(tmp_path):
     with pytest.raises(BadConfig, match="--out"):
         run(tmp_path)
+    with pytest.raises(BadConfig, match="name a folder with scenes.jsonl, or --visor"):
+        run("--out", tmp_path / "o")
+    with pytest.raises(BadConfig, match="name one folder"):
+        run("--check")
+    with pytest.raises(BadConfig, match="different names"):
+        run(tmp_path, "--out", tmp_path / "o", "--splits", "train=1,train=2")
     with pytest.raises(BadConfig, match="NAME=SHARE"):
         run(tmp_path, "--out", tmp_path / "o", "--splits", "train")
     with pytest.raises(BadData, match="no scenes.jsonl"):

@@ -112,6 +112,33 @@ def test_absence_is_asked_only_where_the_labels_state_it():
     assert asked["both hands"] == () and asked["Where is the left hand?"] == ()
 
 
+def test_a_name_that_shares_a_word_is_not_absent():
+    """The mug of the scene could be called so, and a thing without a name could be anything."""
+    _, asked = built(scene(), nouns=("Coffee Mug", "bread-plate", "fork"))
+    assert any("fork" in query for query in asked) and not any("Coffee" in query or "bread" in query for query in asked)
+    unnamed = scene(objects=(thing(Object, (12, 12, 18, 18), "", hands=("left",)),))
+    _, asked = built(unnamed, nouns=("fork",))
+    assert not any("fork" in query for query in asked)
+
+
+def test_an_object_without_a_name_is_asked_for_by_the_hand_that_holds_it():
+    unnamed = scene(objects=(thing(Object, (12, 12, 18, 18), "", hands=("left",)),))
+    made, asked = built(unnamed)
+    assert asked["What is the left hand holding?"] == asked["What am I holding?"] == (irg.HELD_OBJECT,)
+    assert asked["the left hand and the object in it"] == ("left hand", irg.HELD_OBJECT)
+    assert made.entries[0]["caption"] == "The left hand holds an object and the right hand is free."
+    assert not any("  " in query or irg.HELD_OBJECT in query for query in asked)
+    lying = scene(objects=(thing(Object, (12, 12, 18, 18), ""),), hands=scene().hands[1:])
+    assert built(lying)[0].dropped == {"without mask or name": 1}
+
+
+def test_what_another_person_holds_is_not_mine():
+    other = thing(Hand, (30, 2, 38, 10), side="other", contact=True, object=0)
+    _, asked = built(scene(hands=(other,), objects=(thing(Object, (12, 12, 18, 18), "cup", hands=("other",)),)), nouns=("fork",))
+    assert asked["the other person's hand"] == ("other person's hand",)
+    assert not {"What am I holding?", "the left hand", "both hands"} & set(asked)
+
+
 def test_two_things_of_one_name_are_both_targets():
     twice = scene(objects=(thing(Object, (12, 12, 18, 18), "cup"), thing(Object, (30, 12, 38, 20), "cup")))
     _, asked = built(twice)

@@ -6,6 +6,7 @@ single, multi and no-target queries in varied wording, only where the labels sup
 """
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from egohoi import masks
 from egohoi.errors import BadConfig
-from egohoi.records import Example, Scene
+from egohoi.records import Example, Object, Scene
 from egohoi.scenes import irgbench
 from egohoi.scenes.irgbench import KINDS, SLOTS, Item, Question
 
@@ -149,8 +150,13 @@ WORDINGS = {
         ["Where is the {noun} that the person is holding?", "Segment the {noun} in my hand.", "Which hand is holding the {noun}? Mark the {noun}."],
     ),
 }
+#: What an object is called that has no name but a hand that holds it (EgoHOS).
+HELD_OBJECT = "held object"
 #: Names for no-target queries if the caller has no vocabulary of its own.
 NOUNS = ("hammer", "teapot", "scissors", "umbrella", "banana", "helmet", "violin", "toothbrush", "laptop", "candle")
+
+
+_WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True)
@@ -176,7 +182,8 @@ def build(
     """Ego-IRG entries for `scene`: up to `per_kind` each of single, multi and no-target, `wordings` queries each.
 
     Where masks overlap the smaller thing lies on top; things with fewer than `min_pixels` visible pixels are no targets.
-    Absence is only asked for where the labels state it (`exhaustive`, or `contact` false). nouns: names to ask for in vain.
+    Absence is only asked for where the labels state it (`exhaustive`, or `contact` false). nouns: names to ask for in vain;
+    one that shares a word with a name of the scene ("bread knife", "knife") is not, nor any where an object has no name.
     The same scene and seed give the same entries. A scene that supports nothing gives no entries.
     """
     index, things, dropped = _paint(scene, min_pixels)
@@ -198,7 +205,7 @@ def build(
 def _paint(scene: Scene, min_pixels: int):
     """(index image, {key: (value, name)} of usable things, dropped); keys are ("hand", k) and ("object", k)."""
     keyed = [(("hand", k), hand_name(h.side), h.mask) for k, h in enumerate(scene.hands)]
-    keyed += [(("object", k), o.name.strip(), o.mask) for k, o in enumerate(scene.objects)]
+    keyed += [(("object", k), object_name(o), o.mask) for k, o in enumerate(scene.objects)]
     dropped: dict[str, int] = {}
     index = np.zeros((scene.size[1], scene.size[0]), dtype=np.uint16)
     ready = []
@@ -224,6 +231,11 @@ def hand_name(side: str) -> str:
     return "other person's hand" if side == "other" else f"{side} hand"
 
 
+def object_name(thing: Object) -> str:
+    """The object's own name; without one HELD_OBJECT if a hand holds it, else ""."""
+    return thing.name.strip() or (HELD_OBJECT if thing.hands else "")
+
+
 def _asks(scene: Scene, things: dict, rng: random.Random, nouns: Sequence[str]) -> list[_Ask]:
     """Every question that the labels of `scene` answer."""
     asks = []
@@ -239,7 +251,8 @@ def _asks(scene: Scene, things: dict, rng: random.Random, nouns: Sequence[str]) 
     active = [("object", k) for k, o in enumerate(scene.objects) if o.hands]
     named: dict[str, list] = {}
     for k, o in enumerate(scene.objects):
-        named.setdefault(o.name.strip().lower(), []).append(("object", k))
+        if o.name.strip():
+            named.setdefault(o.name.strip().lower(), []).append(("object", k))
     own = hands["left"] + hands["right"]
     for side in ("left", "right"):
         hand = scene.hand(side)
@@ -250,14 +263,14 @@ def _asks(scene: Scene, things: dict, rng: random.Random, nouns: Sequence[str]) 
                 ask("hand and held", hands[side] + held[side], side=side)
             elif hand.contact is False:
                 ask("held", [], side=side)
-        elif not hands[side] and scene.exhaustive:
+        elif not hands[side] and scene.exhaustive and not hands["other"]:  # "the left hand" could be somebody else's
             ask("hand", [], side=side)
             ask("held", [], side=side)
     if len(hands["other"]) == 1:
         ask("other hand", hands["other"])
     if own:
         ask("hands", own)
-    elif scene.exhaustive:
+    elif scene.exhaustive and not hands["other"]:
         ask("hands", [])
     for noun, keys in named.items():
         ask("noun", keys, noun=noun)
@@ -268,14 +281,15 @@ def _asks(scene: Scene, things: dict, rng: random.Random, nouns: Sequence[str]) 
         if len(hands[side]) == 1 and named:
             noun = rng.choice(list(named))
             ask("hand and noun", hands[side] + named[noun], side=side, noun=noun)
-    if active:
+    if active and not held["other"]:
         ask("active", active)
         if own and not hands["other"]:
             ask("all", own + active)
-    elif scene.exhaustive:
+    elif not active and scene.exhaustive:
         ask("active", [])
-    if scene.exhaustive:
-        absent = [n for n in nouns if n.lower() not in named]
+    if scene.exhaustive and all(o.name.strip() for o in scene.objects):
+        words = {word for name in named for word in _WORD.findall(name)}
+        absent = [n for n in nouns if words.isdisjoint(_WORD.findall(n.lower()))]
         for noun in rng.sample(absent, min(2, len(absent))):
             ask("absent held", [], noun=noun)
     return asks
@@ -324,9 +338,9 @@ def describe(scene: Scene) -> str:
         hand = scene.hand(side)
         if hand is None:
             continue
-        objects = [o.name for o in scene.held_by(side)]
+        objects = [o.name.strip() for o in scene.held_by(side)]
         if objects:
-            parts.append(f"the {side} hand holds " + " and ".join(f"the {n}" for n in objects))
+            parts.append(f"the {side} hand holds " + " and ".join(f"the {n}" if n else "an object" for n in objects))
         elif hand.contact is False:
             parts.append(f"the {side} hand is free")
         else:

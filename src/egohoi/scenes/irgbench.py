@@ -435,16 +435,23 @@ def write_frame(folder, split: str, name: str, image: str, index: np.ndarray, en
 
     image: path of the picture (a JPEG is copied byte for byte, anything else becomes JPEG of quality 95).
     index: integer [H, W], 0 is background. entries: as in the layout above. depth: path of a depth PNG, or None.
+    Raises BadImage or BadData if the picture or the depth image cannot be read or is of another size than the index image.
     """
-    folder = Path(folder)
+    folder, size = Path(folder), (index.shape[1], index.shape[0])
+    picture = images.load(image)
+    if picture.size != size:
+        raise BadData(
+            f"{image}: is {picture.size[0]}x{picture.size[1]} pixels, its labels are for {size[0]}x{size[1]}: take the pictures that were labelled"
+        )
+    if depth:
+        _plane(depth, size, "depth image")
     for part in ("RGB", "mask", f"dataset_split/{split}", *(["depth"] if depth else [])):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    picture = folder / "RGB" / f"{name}.jpg"
+    target = folder / "RGB" / f"{name}.jpg"
     if Path(image).suffix.lower() in (".jpg", ".jpeg"):
-        _placed(picture, lambda part: shutil.copyfile(image, part))
+        _placed(target, lambda part: shutil.copyfile(image, part))
     else:
-        pixels = images.load(image).pixels
-        _placed(picture, lambda part: Image.fromarray(pixels).save(part, format="JPEG", quality=95, subsampling=0))
+        _placed(target, lambda part: Image.fromarray(picture.pixels).save(part, format="JPEG", quality=95, subsampling=0))
     kind = np.uint8 if index.max(initial=0) <= 255 else np.uint16
     _placed(folder / "mask" / f"{name}.png", lambda part: Image.fromarray(index.astype(kind)).save(part, format="PNG"))
     if depth:

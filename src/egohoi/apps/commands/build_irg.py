@@ -1,19 +1,27 @@
 """`egohoi build irg`: Ego-IRG data out of any scenes with masks, and the check of a data set in the published layout."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from egohoi.errors import BadConfig, BadData, EgohoiError
+from egohoi.errors import BadConfig
+
+_INPUT = "Inputs"
 
 
 def irg(
-    data: Annotated[str, typer.Argument(help="Scenes with masks (a folder with scenes.jsonl, or that file); with --check an Ego-IRG folder.")],
+    data: Annotated[str | None, typer.Argument(help="Scenes with masks (a folder with scenes.jsonl, or that file); with --check an Ego-IRG folder.")] = None,
+    visor: Annotated[list[str] | None, typer.Option(help="VISOR annotations: a folder of JSON files, or one.", rich_help_panel=_INPUT)] = None,
+    visor_mapping: Annotated[str | None, typer.Option(help="VISOR's frame_mapping.json: pictures are then EPIC-KITCHENS frames.", rich_help_panel=_INPUT)] = None,
+    visor_correct: Annotated[str | None, typer.Option(help="VISOR-HOS's correct.json: relations put right.", rich_help_panel=_INPUT)] = None,
+    narrations: Annotated[str | None, typer.Option(help="EPIC_100_*.csv: the analyses of VISOR's frames.", rich_help_panel=_INPUT)] = None,
+    egohos: Annotated[list[str] | None, typer.Option(help="EgoHOS folder.", rich_help_panel=_INPUT)] = None,
+    coco: Annotated[list[str] | None, typer.Option(help="COCO JSON with masks, side and in_contact_with attributes.", rich_help_panel=_INPUT)] = None,
+    frames: Annotated[str | None, typer.Option(help="Folder below which pictures are looked for.", rich_help_panel=_INPUT)] = None,
     out: Annotated[str | None, typer.Option(help="Folder to write, in the published layout (RGB, depth, mask, dataset_split).")] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing: look for missing files, bad sizes, targets without pixels, shared frames.")] = False,
-    splits: Annotated[str, typer.Option(help="Names and shares of the splits; a scene's split depends on its id and the seed alone.")] = "train=0.8,val=0.1,test=0.1",
+    splits: Annotated[str, typer.Option(help="Names and shares of the splits, drawn by video (or scene) and seed; or 'declared' (EgoHOS).")] = "train=0.8,val=0.1,test=0.1",
     seed: Annotated[int, typer.Option(help="Same seed, same data.")] = 0,
     per_kind: Annotated[int, typer.Option(min=1, max=20, help="Most entries of each kind (single, multi, no target) a scene.")] = 2,
     wordings: Annotated[int, typer.Option(min=1, max=20, help="Most wordings of one entry.")] = 3,
@@ -23,24 +31,41 @@ def irg(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> int:
     """Ego-IRG data (single, multi and no-target queries with masks) from any scenes with masks; or check such data."""
+    from egohoi.questions import irg_build
+    from egohoi.questions.irg_build import Source
+
+    given = {"mapping": visor_mapping, "correct": visor_correct, "narrations": narrations}
+    sources = [Source("scenes", data)] if data is not None else []
+    sources += [Source("visor", path, {k: v for k, v in given.items() if v}) for path in visor or []]
+    sources += [Source("egohos", path) for path in egohos or []] + [Source("coco", path) for path in coco or []]
     if check:
+        if data is None or len(sources) > 1:
+            raise BadConfig("build irg --check: name one folder that holds RGB, depth, mask and dataset_split")
         return _check(data, depth, skip_broken, as_json)
+    if not sources:
+        raise BadConfig("build irg: name a folder with scenes.jsonl, or --visor, --egohos, --coco (see --help)")
     if out is None:
         raise BadConfig("build irg: name the folder to write with --out FOLDER (or give --check to look at a data set)")
-    return _build(data, Path(out), _shares(splits), seed, per_kind, wordings, min_pixels, skip_broken, as_json)
+    recipe = irg_build.Recipe(splits, seed, per_kind, wordings, min_pixels)
+    with _bar() as bar:
+        task = bar.add_task("scenes", total=None)
+        report = irg_build.build(
+            sources, out, recipe, frames=frames, skip_broken=skip_broken,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    print(json.dumps(report, indent=1)) if as_json else _show(report, out)
+    return 0
 
 
-def _shares(text: str) -> list[tuple[str, float]]:
-    shares = []
-    for part in text.split(","):
-        name, _, share = part.partition("=")
-        try:
-            shares.append((name.strip(), float(share)))
-        except ValueError as error:
-            raise BadConfig(f"--splits: expected NAME=SHARE,..., got '{part}'") from error
-    if any(not n or "/" in n or s < 0 for n, s in shares) or sum(s for _, s in shares) <= 0:
-        raise BadConfig(f"--splits: names without '/' and shares of at least 0, not all 0, got '{text}'")
-    return shares
+def _show(report: dict, out: str) -> None:
+    """The report in words."""
+    kept, empty = report["already_there"], report["no_question"]
+    print(f"{out}: " + ", ".join(f"{k} {v:,} frames" for k, v in report["frames"].items()) + (f" ({kept:,} were already there)" if kept else ""))
+    print("new entries: " + ", ".join(f"{v:,} {k}" for k, v in report["entries"].items()) + (f"; {empty:,} scenes gave no question" if empty else ""))
+    for reason, count in sorted(report["dropped"].items()):
+        print(f"left out: {count:,} {reason}")
+    for line in report["broken"]:
+        print(f"broken: {line}")
 
 
 def _check(data: str, depth: bool, skip_broken: bool, as_json: bool) -> int:
@@ -74,70 +99,6 @@ def _check(data: str, depth: bool, skip_broken: bool, as_json: bool) -> int:
         print(f"broken: {line}")
     print("good" if found.good else f"{len(found.problems)} broken frames, {sum(map(len, found.shared.values()))} shared frames")
     return 0 if found.good else 2
-
-
-def _build(data, out: Path, shares, seed, per_kind, wordings, min_pixels, skip_broken, as_json) -> int:
-    import random
-
-    from egohoi.questions import irg as questions
-    from egohoi.scenes import irgbench, jsonl
-
-    path = jsonl.locate(data)
-    with open(path, encoding="utf-8", errors="replace") as file:
-        lines = [(number, line) for number, line in enumerate(file, 1) if line.strip()]
-    problems, nouns, seen, done = [], set(), set(), dict.fromkeys((n for n, _ in shares), 0)
-    kept, counts, dropped, empty = 0, dict.fromkeys(irgbench.KINDS, 0), {}, 0
-    for number, line in lines:  # names of the whole set: what is absent in one scene is a name of another
-        try:
-            nouns.update(o.name.strip().lower() for o in jsonl.parse(line, f"{path}:{number}").objects if o.name.strip())
-        except EgohoiError:
-            continue  # reported below, in order
-    vocabulary = sorted(nouns) if len(nouns) >= 5 else list(questions.NOUNS)
-    with _bar() as bar:
-        task = bar.add_task("scenes", total=len(lines))
-        for number, line in lines:
-            try:
-                scene = jsonl.parse(line, f"{path}:{number}", path.parent)
-                name = scene.id.replace("/", "_").replace("\\", "_")
-                if name in seen:
-                    raise BadData(f"{path}:{number}: a second scene with the id '{scene.id}'")
-                seen.add(name)
-                split = random.Random(f"{seed}|split|{scene.id}").choices([n for n, _ in shares], [s for _, s in shares])[0]
-                target = out / "dataset_split" / split / f"{name}.json"
-                if target.is_file():  # written last, so the frame is whole: a stopped run goes on here
-                    kept += 1
-                    done[split] += 1
-                    continue
-                built = questions.build(scene, seed=seed, per_kind=per_kind, wordings=wordings, nouns=vocabulary, min_pixels=min_pixels)
-                for reason, count in built.dropped.items():
-                    dropped[reason] = dropped.get(reason, 0) + count
-                if not built.entries:
-                    empty += 1
-                    continue
-                for file, what in ((scene.image, "picture"), (scene.depth, "depth image")):
-                    if file and not Path(file).is_file():
-                        raise BadData(f"{file}: no such {what}, but scene '{scene.id}' ({path}:{number}) names it")
-                irgbench.write_frame(out, split, name, scene.image, built.index, list(built.entries), scene.depth)
-                done[split] += 1
-                for entry in built.entries:
-                    counts[irgbench.kind_of(sum(v > 0 for v in entry["masks_idx"]))] += 1
-            except EgohoiError as error:
-                if not skip_broken:
-                    raise
-                problems.append(str(error))
-            finally:
-                bar.advance(task)
-    report = {"frames": done, "already_there": kept, "entries": counts, "no_question": empty, "dropped": dropped, "broken": problems}
-    if as_json:
-        print(json.dumps(report, indent=1))
-    else:
-        print(f"{out}: " + ", ".join(f"{k} {v:,} frames" for k, v in done.items()) + (f" ({kept:,} were already there)" if kept else ""))
-        print("new entries: " + ", ".join(f"{v:,} {k}" for k, v in counts.items()) + (f"; {empty:,} scenes gave no question" if empty else ""))
-        for reason, count in sorted(dropped.items()):
-            print(f"left out: {count:,} {reason}")
-        for line in problems:
-            print(f"broken: {line}")
-    return 0
 
 
 def _bar():
