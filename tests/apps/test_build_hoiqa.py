@@ -65,6 +65,7 @@ def test_build_then_check(tmp_path):
 
 @pytest.mark.parametrize("arguments, message", [
     (("hoiqa", "--out", "o"), "nothing to build from"), (("hoiqa", "--scenes", "none", "--out", "o"), "none"),
+    (("hoiqa", "--scenes", "in", "--out", "in/scenes.jsonl/o"), "cannot be written"),
     (("hoiqa", "--scenes", "in", "--out", "o", "--types", "Q9"), "types must be"), (("hoiqa", "--scenes", "in", "--out", "o", "--engine", "x"), "--engine"),
     (("check", "none.json", "--frames", "."), "none.json"), (("check", "in", "--frames", "nowhere"), "no such folder"),
 ])

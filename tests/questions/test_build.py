@@ -192,9 +192,24 @@ def test_broken_records(tmp_path):
         build.build(sources, tmp_path / "out")
     report = build.build(sources, tmp_path / "skipping", build.Recipe(skip_broken=True))
     assert report["broken"]["count"] == 2 and "not JSON" in report["broken"]["first"][1] and report["scenes"] == {"visor": 40}
-    path.write_text("\n".join(lines))
-    with pytest.raises(BadData, match="another build"):
+
+
+def test_a_build_that_broke_off_can_be_corrected(tmp_path, monkeypatch):
+    """Before the first unit is done everything may change; later, broken records may be left out: what is done stays."""
+    sources, path = inputs(tmp_path), tmp_path / "in1/scenes.jsonl"
+    path.write_text(path.read_text() + '{"id": "x"}\n')
+    with pytest.raises(BadRecord, match="in1"):
+        build.build(sources[1:], tmp_path / "out")
+    with pytest.raises(BadRecord, match="in1"):
         build.build(sources, tmp_path / "out")
+    with pytest.raises(BadData, match="holds another build that is not finished .other recipe"):
+        build.build(sources, tmp_path / "out", build.Recipe(balance=False, skip_broken=True))
+    make_unit, asked = build.make_unit, []
+    monkeypatch.setattr(build, "make_unit", lambda unit, *more: asked.append(unit["number"]) or make_unit(unit, *more))
+    report = build.build(sources, tmp_path / "out", build.Recipe(skip_broken=True))
+    assert report["broken"]["count"] == 1 and asked == [1, 2]
+    build.build(sources, tmp_path / "at-once", build.Recipe(skip_broken=True))
+    assert digests(tmp_path / "out") == digests(tmp_path / "at-once")
 
 
 def test_mistakes_are_told(tmp_path):

@@ -225,7 +225,11 @@ def _digest(path: str) -> str:
 
 
 def _same_plan(out: Path, plan: dict) -> dict | None:
-    """The report of the finished build of this plan in `out`, or None. Raises BadData if `out` holds another build."""
+    """The report of the finished build of this plan in `out`, or None. Raises BadData if `out` holds another build.
+
+    A build that broke off may be corrected: before its first unit is done it is forgotten, and later it goes on with
+    skip_broken, because the units that are done have no broken record.
+    """
     plan = json.loads(json.dumps(plan))
     report, begun = _read_json(out / REPORT), _read_json(out / WORK / "plan.json")
     if report is None and begun is None:
@@ -236,8 +240,15 @@ def _same_plan(out: Path, plan: dict) -> dict | None:
     found = report.get("plan") if isinstance(report, dict) else begun
     if found == plan:
         return report if isinstance(report, dict) else None
+    if report is None:
+        if not any((out / WORK / "units").glob("*.json")):
+            shutil.rmtree(out / WORK)
+            return None
+        if isinstance(found, dict) and {**found, "recipe": {**found.get("recipe", {}), "skip_broken": True}} == plan:
+            return None
     differing = [k for k in plan if found.get(k) != plan[k]] if isinstance(found, dict) else ["format"]
-    raise BadData(f"{out}: holds another build (other {', '.join(differing)}): give an empty folder, or remove that one")
+    state = "another build" if report is not None else "another build that is not finished"
+    raise BadData(f"{out}: holds {state} (other {', '.join(differing)}): give an empty folder, or remove that one")
 
 
 # Stage 1: questions -------------------------------------------------------------------------------------------------------

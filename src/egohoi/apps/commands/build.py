@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from egohoi.errors import BadConfig, BadData, EgohoiError
+from egohoi.errors import BadConfig, BadData, BadRecord, EgohoiError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
 _INPUT = "Inputs"
@@ -70,8 +70,13 @@ def hoiqa(
         types=tuple(t.strip() for t in types.split(",") if t.strip()),
     )
     recipe = build.Recipe(settings, balance=balance, test_fraction=test_fraction, shard_rows=shard_rows, skip_broken=skip_broken)
-    with _Bar(hidden=as_json) as bar:
-        report = build.build(sources, out, recipe, workers=workers or os.cpu_count() or 1, engine=engine, progress=bar.show)
+    try:
+        with _Bar(hidden=as_json) as bar:
+            report = build.build(sources, out, recipe, workers=workers or os.cpu_count() or 1, engine=engine, progress=bar.show)
+    except BadRecord as error:
+        raise BadRecord(f"{error}; the same command with --skip-broken goes on without such records and lists them") from error
+    except OSError as error:
+        raise BadData(f"{error.filename or out}: cannot be written ({error.strerror or error})") from error
     print(json.dumps(report, ensure_ascii=False, indent=1)) if as_json else _show(report, out)
     return 0
 
@@ -90,13 +95,14 @@ class _Bar:
         self._tasks: dict = {}
 
     def __enter__(self):
-        self._progress.__enter__()
         return self
 
-    def __exit__(self, *exits):
-        return self._progress.__exit__(*exits)
+    def __exit__(self, *_):
+        self._progress.stop() if self._tasks else None
 
     def show(self, stage: str, done: int, total: int, rows: int) -> None:
+        if not self._tasks:
+            self._progress.start()  # not before: a bar without a task is an empty line
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total, rows=rows)
         self._progress.update(self._tasks[stage], completed=done, total=total, rows=rows)
@@ -130,7 +136,7 @@ def _show(report: dict, out: str) -> None:
     if report["broken"]["count"]:
         console.print(f"{report['broken']['count']:,} broken records left out, for example:", style="yellow")
         for text in report["broken"]["first"][:5]:
-            console.print(f"  {text}", markup=False, highlight=False)
+            console.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"{report['total']:,} questions in {out}: shards in train and test, official files in hoiqa, report.json", highlight=False, soft_wrap=True)
 
 
