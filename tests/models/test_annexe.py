@@ -271,10 +271,22 @@ def test_a_mirror_swaps_left_and_right_and_nothing_else():
     ("the mug is left of the plate", "the mug is right of the plate"), ("the mug is left on the table", "the mug is left on the table"),
     ("the person left the kitchen", "the person left the kitchen"), ("right now, the right hand", "right now, the left hand"),
     ("my left-hand glove", "my right-hand glove"), ("the hand that is left, and the hand on the right.", "the hand that is right, and the hand on the left."),
-    ("the Left Hand", "the Right Hand"),
+    ("the Left Hand", "the Right Hand"), ("the mug left on the table", "the mug left on the table"),
+    ("the objects left in the bowl", "the objects left in the bowl"), ("What is right behind the mug?", "What is right behind the mug?"),
+    ("the mug right next to the right hand", "the mug right next to the left hand"), ("the hand on the left in the bowl", "the hand on the right in the bowl"),
+    ("the one to her right behind the pan", "the one to her left behind the pan"), ("left on the picture", "right on the picture"),
+    ("the knife in the person's left in the sink", "the knife in the person's right in the sink"), ("Left and right in view", "Right and left in view"),
 ])
 def test_a_mirror_knows_what_is_no_side(text, other):
     assert annexe_text.mirror(text) == other and annexe_text.mirror(other) == text
+
+
+@pytest.mark.parametrize("name, hand", [
+    ("left hand", True), ("the right hand of the person", True), ("Hand", True), ("both hands", True), ("hand on the left", True),
+    ("hand towel", False), ("mug in the left hand", False), ("object that the right hand holds", False), ("handle", False), ("", False),
+])
+def test_a_name_says_whether_it_is_a_hand(name, hand):
+    assert annexe_text.is_hand(name) is hand
 
 
 def test_planes_grow_and_shrink():

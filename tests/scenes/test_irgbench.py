@@ -205,3 +205,11 @@ def test_what_is_written_reads_back(tmp_path):
     assert [i.targets for i in back] == [i.targets for i in irgbench.read(source, "train")]
     assert (irgbench.index_image(back[0]) == index).all() and back[0].image.endswith("n_1.jpg")
     assert not list((tmp_path / "b").rglob("*.part"))
+
+
+@pytest.mark.parametrize("name, side", [
+    ("left hand", "left"), ("Right-hand", "right"), ("hand on the left", "left"), ("hand", None), ("hand towel", None),
+    ("mug in the left hand", None), ("left glove", None), ("", None),
+])
+def test_which_names_are_hands_of_a_side(name, side):
+    assert irgbench.side_of(name) == side

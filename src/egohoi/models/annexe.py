@@ -212,7 +212,7 @@ class Annexe(Model):
             box = masks.box(rle)
             if box is not None:  # a mask without pixels shows nothing
                 side = hand_side(name)
-                kind = "hand" if re.search(r"\bhand\b", name, re.IGNORECASE) else "object"
+                kind = "hand" if annexe_text.is_hand(name) else "object"
                 entities.append(Entity(name, kind, side if kind == "hand" else None, box, score * grounded.found, rle))
         return self._response(picture, query, parsed.text, analysis, bool(entities), tuple(entities), task)
 

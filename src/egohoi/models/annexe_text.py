@@ -70,6 +70,16 @@ def parse(answer: str) -> Parsed:
     return Parsed(re.sub(r"\s+([,.;?!])", r"\1", " ".join(text.split())), tuple(names))
 
 
+_HAND = re.compile(r"\bhands?$", re.IGNORECASE)
+#: Where the words that name a thing end and those that say where it is begin.
+_PLACE = re.compile(r"\s+(?:in|on|of|at|with|that|which|held|holding|near|under|behind|from|to)\b.*", re.IGNORECASE | re.DOTALL)
+
+
+def is_hand(name: str) -> bool:
+    """Whether a name means a hand: "left hand", "hand of the person"; not "hand towel", "mug in the left hand"."""
+    return _HAND.search(_PLACE.sub("", name.strip())) is not None
+
+
 _SIDES = {
     "left": "right", "right": "left", "leftmost": "rightmost", "rightmost": "leftmost", "lefthand": "righthand",
     "righthand": "lefthand", "leftward": "rightward", "rightward": "leftward", "leftwards": "rightwards", "rightwards": "leftwards",
@@ -78,23 +88,35 @@ _SIDES = {
 _SIDE = re.compile(rf"\b(?:{'|'.join(sorted(_SIDES, key=len, reverse=True))})\b", re.IGNORECASE)
 
 
-#: No sides: "she left the room", "is left on the table" (but "is left of the mug"), "right now".
+#: No sides: "she left the room", "is left on the table" (but "is left of the mug"), "the mug left on the table", "right now",
+#: "right behind the mug" (but "the hand on the right behind the mug").
 _GONE = re.compile(r"\b(?:is|are|was|were|be|been|being|has|have|had|he|she|they|person|who)\s+$", re.IGNORECASE)
 _BESIDE = re.compile(r"\s+(?:of|to|from|hand|side)\b", re.IGNORECASE)
 _AT_ONCE = re.compile(r"\s+(?:now|away|after|before|here|there|angles?|amount)\b", re.IGNORECASE)
+#: What follows a thing that was left somewhere, or stands right there.
+_SOMEWHERE = re.compile(
+    r"\s+(?:on|in|at|inside|behind|next|above|below|beneath|under|underneath|beside|over|out|alone|open|unattended)\b", re.IGNORECASE
+)
+#: What stands before a side that is meant as one: "the left", "on her left", "the person's right", "left and right".
+_MEANT = re.compile(
+    r"(?:^|\b(?:a|an|the|this|that|my|your|his|her|its|our|their|whose|to|on|at|from|of|in|with|by|and|or|far|upper|lower|top|bottom)\s+|'s?\s+|[^\w\s]\s*)$",
+    re.IGNORECASE,
+)
 
 
 def mirror(text: str) -> str:
     """`text` about a picture that was flipped left to right: left and right change places, capitals stay.
 
-    "left" as a form of "to leave" and "right" in phrases such as "right now" stay.
+    "left" as a form of "to leave" and "right" in phrases such as "right now" or "right behind the mug" stay.
     """
 
     def other(match: re.Match) -> str:
-        word, after = match.group(), text[match.end() :]
-        if word.lower() == "left" and _GONE.search(text[: match.start()]) and re.match(r"\s+\w", after) and not _BESIDE.match(after):
+        word, before, after = match.group(), text[: match.start()], text[match.end() :]
+        if word.lower() == "left" and _GONE.search(before) and re.match(r"\s+\w", after) and not _BESIDE.match(after):
             return word
         if word.lower() == "right" and _AT_ONCE.match(after):
+            return word
+        if word.lower() in ("left", "right") and _SOMEWHERE.match(after) and not _MEANT.search(before):
             return word
         swapped = _SIDES[word.lower()]
         return swapped.upper() if word.isupper() else swapped.capitalize() if word[0].isupper() else swapped

@@ -12,6 +12,7 @@ wordings that ask for it; every entry of a frame becomes one `Item`, none is los
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,8 @@ SLOTS = 4
 TOP = 65535
 KINDS = ("single", "multi", "none")
 _PICTURES = (".jpg", ".jpeg", ".png")
+#: Words at which the naming of a thing ends and its place begins.
+_PLACE = frozenset(("in", "on", "of", "at", "with", "that", "which", "held", "holding", "near", "under", "behind", "from", "to"))
 
 
 @dataclass(frozen=True)
@@ -343,9 +346,13 @@ def _scene(items: list[Item]) -> Scene:
 
 
 def side_of(name: str) -> str | None:
-    """"left" or "right" if a target's name is a hand of that side, else None."""
-    words = name.lower().replace("-", " ").split()
-    if "hand" not in words:
+    """"left" or "right" if a target's name is a hand of that side ("left hand", "hand on the left"), else None.
+
+    A "mug in the left hand" or a "hand towel" is none.
+    """
+    words = re.findall(r"[a-z]+", name.lower())
+    last = words[: next((k for k, w in enumerate(words) if w in _PLACE), len(words))][-1:]
+    if last not in (["hand"], ["hands"]):
         return None
     return "left" if "left" in words else "right" if "right" in words else None
 
