@@ -365,9 +365,12 @@ class AnnexeModule(nn.Module):
         """
         read = self.read(batch)
         losses = {}
-        logits = self.language.llama_model.get_output_embeddings()(read.states).float()
-        for name in ("analysis", "answer"):
-            losses[name] = _token_loss(logits, batch[f"{name}_labels"])
+        wanted = {name: batch[f"{name}_labels"][:, 1:] for name in ("analysis", "answer")}
+        # words are scored only where one is wanted: elsewhere each place would cost a whole vocabulary of float32
+        where = (wanted["analysis"] != IGNORE) | (wanted["answer"] != IGNORE)
+        logits = self.language.llama_model.get_output_embeddings()(read.states[:, :-1][where]).float()
+        for name, labels in wanted.items():
+            losses[name] = _token_loss(logits, labels[where])
         queries, target = self.conditions(read, batch["mask_rows"], batch["mask_places"], batch["prompt_ends"], batch["mask_order"])
         losses["target"] = functional.binary_cross_entropy_with_logits(target[batch["answer_rows"]], batch["has_target"])
         features = self.features(batch, read.patches)
@@ -407,9 +410,8 @@ def mask_side(config: AnnexeConfig) -> dict[str, nn.Module | nn.Parameter]:
 
 
 def _token_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    wanted = labels[:, 1:].reshape(-1)
-    loss = functional.cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]), wanted, ignore_index=IGNORE, reduction="sum")
-    return loss / (wanted != IGNORE).sum().clamp(min=1)
+    """Mean over the labels [N] that are not IGNORE of the cross entropy of logits [N, V]."""
+    return functional.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum") / (labels != IGNORE).sum().clamp(min=1)
 
 
 def changed(config: AnnexeConfig, **choices) -> AnnexeConfig:
