@@ -143,7 +143,7 @@ def test_contours_equal_a_pixel_by_pixel_search(seed):
     r = np.random.default_rng(seed)
     mask = r.random((int(r.integers(2, 14)), int(r.integers(2, 14)))) < 0.8
     width = float(r.choice([0.01, 0.1, 0.2]))
-    d = max(1, int(round(width * np.hypot(*mask.shape))))
+    d = max(1, round(width * np.hypot(*mask.shape)))
     near = np.pad(~mask, d, constant_values=True)
     expected = [[bool(mask[y, x]) and bool(near[y : y + 2 * d + 1, x : x + 2 * d + 1].any()) for x in range(mask.shape[1])] for y in range(mask.shape[0])]
     assert (m._contour(mask, width) == np.array(expected)).all()

@@ -27,11 +27,7 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists() and self.path.stat().st_size:
             header, self.done, end = read(self.path)
-            if header != self.header:
-                changed = [k for k in sorted({*header, *self.header}) if header.get(k) != self.header.get(k)]
-                raise BadPredictions(
-                    f"{self.path}: holds records of another run ({', '.join(changed)} differ): name another file or remove it"
-                )
+            same_run(self.path, header, self.header)
             os.truncate(self.path, end)
             self._file = open(self.path, "a", encoding="utf-8")
         else:
@@ -57,6 +53,13 @@ class Journal:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def same_run(path: Path, header: dict, wanted: dict) -> None:
+    """Raise BadPredictions if the records of a file are not of the run that is wanted."""
+    if header != wanted:
+        changed = [k for k in sorted({*header, *wanted}) if header.get(k) != wanted.get(k)]
+        raise BadPredictions(f"{path}: holds records of another run ({', '.join(changed)} differ): name another file or remove it")
 
 
 @contextlib.contextmanager

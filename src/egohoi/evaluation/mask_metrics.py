@@ -111,7 +111,7 @@ def boundary_iou(a: dict, b: dict, width: float = 0.02) -> float:
 
 def _contour(mask: np.ndarray, width: float) -> np.ndarray:
     """Pixels of a mask that lie within d pixels (Chebyshev) of its outside or of the picture's edge: bool [H, W]."""
-    d = max(1, int(round(width * float(np.hypot(*mask.shape)))))
+    d = max(1, round(width * float(np.hypot(*mask.shape))))
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return mask
@@ -127,13 +127,17 @@ def _contour(mask: np.ndarray, width: float) -> np.ndarray:
     return out
 
 
-def class_counts(predicted: Sequence[dict], truth: Sequence[dict], size: tuple[int, int], classes: int = ANNEXE_CLASSES + 1) -> tuple[ClassCounts, ...]:
+def class_counts(
+    predicted: Sequence[dict | None], truth: Sequence[dict | None], size: tuple[int, int], classes: int = ANNEXE_CLASSES + 1
+) -> tuple[ClassCounts, ...]:
     """Counts of label images in which the k-th mask is class k + 1 and the rest is class 0, for the classes 0 .. classes - 1.
 
-    size: (width, height). Where masks of one side overlap, the pixel belongs to the first of them. An empty list is all background.
+    size: (width, height). Where masks of one side overlap, the pixel belongs to the first of them. None: a class without pixels, whose
+    place stays free; an empty list is all background.
     """
     pixels = size[0] * size[1]
-    sides = [_disjoint([_raw(m) for m in side]) for side in (predicted, truth)]
+    nothing = coco.frPyObjects({"size": [size[1], size[0]], "counts": [pixels]}, size[1], size[0])
+    sides = [_disjoint([nothing if m is None else _raw(m) for m in side]) for side in (predicted, truth)]
     areas = [[int(coco.area(m)) for m in side] for side in sides]
     covered = [sum(side) for side in areas]
     both = sum(_shared(p, t) for p in sides[0] for t in sides[1])
@@ -207,18 +211,19 @@ def earl_entity_iou(predicted: Sequence[tuple[str, dict | None]], truth: Sequenc
     """Score of one item as EARL's evaluation has it (arXiv 2605.14742, `sample_level_ious`): the mean over true entities of the IoU of
     the prediction whose name matches, 0 without one. No target on either side: 1; on one side only: 0.
 
-    predicted, truth: (name, mask) pairs; a predicted mask may be None. Of predictions with one name the last counts.
+    predicted, truth: (name, mask) pairs; a predicted mask may be None. Of predictions with one name the last counts; of true entities
+    with one name the last stands for all of them.
     """
     predicted = list(dict(predicted).items())
     if not truth or not predicted:
         return float(not truth and not predicted)
-    scores = [0.0] * len(truth)
+    found = {}
     for i, j in match_names([name for name, _ in predicted], [name for name, _ in truth]).items():
         mask = predicted[i][1]
         if mask is not None:
             shared, union = overlap(mask, truth[j][1])
-            scores[j] = shared / union if union else 0.0
-    return sum(scores) / len(scores)
+            found[truth[j][0]] = shared / union if union else 0.0
+    return sum(found.get(name, 0.0) for name, _ in truth) / len(truth)
 
 
 def no_target_accuracy(found: Sequence[bool], truth: Sequence[bool]) -> float | None:

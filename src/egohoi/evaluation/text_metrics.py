@@ -9,6 +9,8 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from egohoi.errors import need
 from egohoi.evaluation import text_tokens, wordnet
 
@@ -27,13 +29,21 @@ class TextScore:
     items: tuple[float, ...]
 
 
-def bleu(candidates: Sequence[str], references: Sequence[Sequence[str]], *, words: Words = text_tokens.ptb) -> tuple[TextScore, ...]:
+def bleu(
+    candidates: Sequence[str], references: Sequence[Sequence[str]], *, words: Words = text_tokens.ptb, counts: Sequence[int] | None = None
+) -> tuple[TextScore, ...]:
     """BLEU-1, -2, -3 and -4 (Papineni et al. 2002) with the closest reference length, as COCO captions are scored.
 
-    Raises ValueError if there is no candidate, or none or another number of references; MissingExtra without the extra `eval`.
+    counts: how many items of the set each candidate with its references stands for (default: one). Raises ValueError if there is no candidate, or none or another number of references; MissingExtra without the extra `eval`.
     """
     said, wanted = _joined(candidates, references, words)
-    corpus, items = need("pycocoevalcap.bleu.bleu", "eval").Bleu(4).compute_score(wanted, said, verbose=0)
+    scorer = need("pycocoevalcap.bleu.bleu_scorer", "eval").BleuScorer(n=4)
+    for k, (text,) in said.items():
+        scorer += (text, wanted[k])
+    corpus, items = scorer.compute_score(option="closest")
+    if counts is not None:  # the score of a set is made of sums over it
+        scorer.ctest = [{key: [c * v for v in value] if isinstance(value, list) else c * value for key, value in one.items()} for one, c in zip(scorer.ctest, counts)]
+        corpus, _ = scorer.recompute_score(option="closest")
     return tuple(TextScore(float(c), tuple(map(float, i))) for c, i in zip(corpus, items))
 
 
@@ -44,18 +54,43 @@ def rouge_l(candidates: Sequence[str], references: Sequence[Sequence[str]], *, w
     return TextScore(float(corpus), tuple(map(float, items)))
 
 
-def cider(candidates: Sequence[str], references: Sequence[Sequence[str]], *, words: Words = text_tokens.ptb) -> TextScore:
+def cider(
+    candidates: Sequence[str], references: Sequence[Sequence[str]], *, words: Words = text_tokens.ptb, counts: Sequence[int] | None = None
+) -> TextScore:
     """CIDEr-D (Vedantam et al. 2015), sigma 6, n-grams of 1 to 4 words weighted by how many items' references hold them.
 
     The weights come from the given references: the score of an item depends on the others, and one item alone, or one whose
-    references hold no word, scores 0. Raises as `bleu`.
+    references hold no word, scores 0. counts: as in `bleu`. Raises as `bleu`.
     """
     said, wanted = _joined(candidates, references, words)
-    cider = need("pycocoevalcap.cider.cider", "eval").Cider()
+    cider = need("pycocoevalcap.cider.cider_scorer", "eval")
     if not any(r for group in wanted.values() for r in group):  # no n-gram to weigh, at which the library stops
         return TextScore(0.0, (0.0,) * len(said))
-    corpus, items = cider.compute_score(wanted, said)
-    return TextScore(float(corpus), tuple(map(float, items)))
+    scorer = cider.CiderScorer() if counts is None else _counted(cider, counts)
+    for k, (text,) in said.items():
+        scorer += (text, wanted[k])
+    corpus, items = scorer.compute_score()
+    return TextScore(float(corpus) if counts is None else float(np.average(items, weights=counts)), tuple(map(float, items)))
+
+
+def _counted(cider, counts: Sequence[int]):
+    """The library's scorer for items that stand for several: words are weighed as if each came that often."""
+
+    total = np.log(float(sum(counts)))
+
+    class Counted(cider.CiderScorer):
+        ref_len = property(lambda self: total, lambda self, _: None)  # the library sets it to the number of different items
+
+        def compute_doc_freq(self):
+            for refs, count in zip(self.crefs, counts):
+                for ngram in {ngram for ref in refs for ngram in ref}:
+                    self.document_frequency[ngram] += int(count)
+
+        def compute_score(self):
+            self.compute_doc_freq()
+            return None, np.array(self.compute_cider())
+
+    return Counted()
 
 
 def meteor(candidates: Sequence[str], references: Sequence[Sequence[str]], *, words: Words = text_tokens.treebank) -> TextScore:
