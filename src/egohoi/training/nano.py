@@ -25,7 +25,7 @@ DEFAULTS = {
     },
     "language": {
         "train": [], "gguf": None, "merges": 16000, "word_size": 256, "width": 256, "layers": 4, "heads": 8, "steps": 1500, "batch": 48,
-        "rate": 1.5e-3, "warmup": 50, "decay": 0.05, "minutes": 0.0, "save_every": 200, "log_every": 25,
+        "rate": 1.5e-3, "warmup": 50, "decay": 0.05, "minutes": 0.0, "save_every": 200, "log_every": 25, "scenes": 0, "held_out": 0.05, "precision": "float32",
     },
 }  # fmt: skip
 
@@ -220,7 +220,11 @@ def train_language(config: dict) -> None:
     detector = Detector(len(nouns))
     detector.load_state_dict(load_file(out / "detector.safetensors"))
     tokenizer, table = text.from_gguf(c["gguf"], c["merges"])
-    views = data.views(read_all(c["train"]), detector.eval(), out / "views.pt")
+    if c["precision"] not in ("float32", "bfloat16"):
+        raise BadConfig(f"language.precision: {c['precision']}; write float32 or bfloat16")
+    views = data.views(read_all(c["train"])[: c["scenes"] or None], detector.eval(), out / "views.pt")
+    kept = max(1, round(len(views) * (1 - c["held_out"])))
+    views, held_out = views[:kept], views[kept:]
     words = data.answer_words(tokenizer, [v.scene for v in views], nouns, seed)
     sizes = LanguageConfig(len(table), c["word_size"], len(nouns), tuple(words), c["width"], c["layers"], c["heads"])
     model = Language(sizes)
@@ -241,8 +245,9 @@ def train_language(config: dict) -> None:
         batch = maker.batch(step, c["batch"])
         for group in optimizer.param_groups:
             group["lr"] = c["rate"] * rate_at(step, steps, c["warmup"])
-        embedded = model.embed_proposals(batch["facts"], batch["seen"], batch["nouns"])
-        logits = model(embedded, batch["present"], batch["question"], batch["question_mask"], batch["answer"][:, :-1])
+        with torch.autocast("cpu", torch.bfloat16, enabled=c["precision"] == "bfloat16"):
+            embedded = model.embed_proposals(batch["facts"], batch["seen"], batch["nouns"])
+            logits = model(embedded, batch["present"], batch["question"], batch["question_mask"], batch["answer"][:, :-1]).float()
         wanted = batch["answer"][:, 1:].masked_fill(batch["answer"][:, 1:] == 0, -100)
         loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=-100)
         optimizer.zero_grad(set_to_none=True)
@@ -272,7 +277,9 @@ def train_language(config: dict) -> None:
     save_file(half, folder / "language.safetensors")
     save_file({k: v.to(torch.float16).contiguous() for k, v in detector.state_dict().items()}, folder / "detector.safetensors")
     tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "config.json").write_text(json.dumps({"nouns": nouns, "synonyms": SYNONYMS, "language": {**sizes.to_json(), "outputs": list(words)}}))
+    decision = data.decisions(model.eval(), data.Maker(held_out, tokenizer, nouns, words, seed)) if held_out else {}
+    kept = {"nouns": nouns, "synonyms": SYNONYMS, "decision": decision, "language": {**sizes.to_json(), "outputs": list(words)}}
+    (folder / "config.json").write_text(json.dumps(kept))
     print(f"model: {folder}", flush=True)
 
 

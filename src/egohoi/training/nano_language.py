@@ -13,7 +13,7 @@ from egohoi import images
 from egohoi.boxes import iou_matrix
 from egohoi.models.nano import given, propose, relate, text
 from egohoi.models.nano.detector import look_twice
-from egohoi.models.nano.language import ANSWER_TOKENS, POINTERS, SLOTS
+from egohoi.models.nano.language import ANSWER_TOKENS, POINTERS, SLOTS, Language
 from egohoi.models.nano.propose import Proposals
 from egohoi.questions.free import SYNONYMS, FreeQuestions
 from egohoi.records import Scene
@@ -119,8 +119,10 @@ class Maker:
             self._known[piece] = None if None in ids else ids
         return self._known[piece]
 
-    def item(self, rng: random.Random):
-        """(proposals, question, answer ids, query box in canvas pixels or None)."""
+    def item(self, rng: random.Random, decision: bool = False):
+        """(proposals, question, answer ids, query box in canvas pixels or None).
+
+        decision: the answer ends with task and decision, whatever the detector missed of what follows."""
         while True:
             view = rng.choices(self.views, cum_weights=self._weights)[0]
             q = FreeQuestions(view.scene, self.nouns, rng).draw()
@@ -135,6 +137,8 @@ class Maker:
                     if int(one.kind[0]) == kind:
                         match.setdefault(q.box, last)
             ids = [text.BOS, text.TASK_TOKENS[q.task], text.YES if q.found else text.NO]
+            if decision:
+                return proposals, q.question, ids, box
             for segment in q.answer:
                 if isinstance(segment, str):
                     piece = self._words(segment)
@@ -150,9 +154,10 @@ class Maker:
                 if len(ids) <= ANSWER_TOKENS:
                     return proposals, q.question, ids, box
 
-    def batch(self, step: int, size: int) -> dict[str, torch.Tensor]:
+    def batch(self, step: int, size: int, decision: bool = False) -> dict[str, torch.Tensor]:
+        """Tensors of `size` items, padded. decision: see `item`."""
         rng = random.Random(f"{self.seed}/{step}")
-        items = [self.item(rng) for _ in range(size)]
+        items = [self.item(rng, decision) for _ in range(size)]
         k = max(1, max(len(i[0]) for i in items))
         questions = [text.encode_question(self.tokenizer, i[1]) for i in items]
         q, a = max(map(len, questions)), max(len(i[2]) for i in items)
@@ -185,3 +190,25 @@ class Maker:
                 extra[k, 0] = rng.uniform(0.5, 1.0)
                 extra[k, 1] = sure if right == (rng.random() < 0.92) else 1 - sure
         return replace(view.proposals, extra=extra)
+
+
+@torch.no_grad()
+def decisions(model: Language, maker: Maker, count: int = 3000, size: int = 50) -> dict[str, float]:
+    """Task -> what is added to the score of "target" so that "target" and "no target" are right equally often on questions of `maker`,
+    the detector's misses included: in training, where what it misses is not asked, targets look surer than they are."""
+    found: dict[int, list[tuple[float, bool]]] = {}
+    for k in range(count // size):
+        batch = maker.batch(-1 - k, size, decision=True)
+        embedded = model.embed_proposals(batch["facts"], batch["seen"], batch["nouns"])
+        logits = model(embedded, batch["present"], batch["question"], batch["question_mask"], batch["answer"][:, :2])[:, 1]
+        for task, truth, score in zip(batch["answer"][:, 1].tolist(), batch["answer"][:, 2].tolist(), (logits[:, text.YES] - logits[:, text.NO]).tolist()):
+            found.setdefault(task, []).append((score, truth == text.YES))
+    out = {}
+    for name, token in text.TASK_TOKENS.items():
+        there, none = (np.sort([s for s, t in found.get(token, ()) if t is want]) for want in (True, False))
+        if len(there) >= 20 and len(none) >= 20:
+            tried = np.concatenate([there, none])
+            right = 1 - np.searchsorted(there, tried, "left") / len(there)
+            refused = np.searchsorted(none, tried, "left") / len(none)
+            out[name] = -float(tried[np.abs(right - refused).argmin()])
+    return out

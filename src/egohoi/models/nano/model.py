@@ -46,8 +46,13 @@ class Nano(Model):
 
     name = "nano"
 
-    def __init__(self, detector: Detector, language: Language, tokenizer, nouns: list[str], synonyms: dict[str, list[str]], hand_networks=None):
-        """nouns: of the naming head. synonyms: noun -> other words for it, understood in questions."""
+    def __init__(
+        self, detector: Detector, language: Language, tokenizer, nouns: list[str], synonyms: dict[str, list[str]], hand_networks=None,
+        decision: dict[str, float] | None = None,
+    ):  # fmt: skip
+        """nouns: of the naming head. synonyms: noun -> other words for it, understood in questions. decision: task -> what is added to the
+        score of "there is a target"."""
+        self.decision = decision or {}
         self.detector, self.language, self.tokenizer, self.nouns = detector.eval(), language.eval(), tokenizer, nouns
         self.synonyms = synonyms
         self.hand_networks = hand_networks
@@ -74,7 +79,7 @@ class Nano(Model):
             raise BadWeights(f"{root}: is not a nano folder of this version ({str(error).splitlines()[0][:160]})") from error
         except Exception as error:  # safetensors and tokenizers raise their own plain exceptions
             raise BadWeights(f"{root}: cannot be read ({str(error).splitlines()[0][:160]})") from error
-        return cls(detector, language, tokenizer, config["nouns"], config["synonyms"], _hand_networks())
+        return cls(detector, language, tokenizer, config["nouns"], config["synonyms"], _hand_networks(), config.get("decision"))
 
     @torch.no_grad()
     def encode(self, picture: Picture) -> Encoded:
@@ -223,7 +228,7 @@ class Nano(Model):
                 if token == text.TASK_TOKENS["analyze"]:
                     return [token]
             elif position == 1:
-                token = text.YES if float(logits[text.YES]) >= float(logits[text.NO]) else text.NO
+                token = text.YES if float(logits[text.YES] - logits[text.NO]) + self.decision.get(TASKS[ids[0]], 0.0) >= 0 else text.NO
             else:
                 logits = logits.clone()
                 logits[: len(text.SPECIAL)][[k for k in range(len(text.SPECIAL)) if k != text.EOS]] = -1e9
