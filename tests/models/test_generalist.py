@@ -97,3 +97,6 @@ def test_wrong_folders_are_one_line(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(BadWeights, match="cannot be loaded"):
         load(f"hf:{tmp_path}", device="cpu")
+    (tmp_path / "config.json").write_text('{"model_type": "vlm4hoi"}')
+    with pytest.raises(BadWeights, match="load it as vlm4hoi:"):
+        load(f"hf:{tmp_path}", device="cpu")

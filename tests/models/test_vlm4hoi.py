@@ -1,10 +1,14 @@
 """The model class on tiny random weights: whatever it writes, answers must not depend on batch, cache or streaming."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import egohoi
+from egohoi.apps.cli import main
 from egohoi import boxes
 from egohoi.errors import BadConfig, BadQuery, BadWeights
 from egohoi.models import load
@@ -100,6 +104,25 @@ def test_streamed_text_is_the_answer(model):
     next(early)
     early.close()
     assert model.ask(picture(0), query.text, settings=SHORT).text == whole.text
+
+
+def test_the_command_streams_what_it_otherwise_prints_at_once(folder, tmp_path, capsys):
+    Image.fromarray(picture(0)).save(tmp_path / "x.png")
+    words = ["ask", str(tmp_path / "x.png"), "Where is the left hand?", "--model", f"vlm4hoi:{folder}", "--device", "cpu", "--max-new-tokens", "8"]
+    assert main(words) == 0
+    whole = capsys.readouterr().out
+    assert main([*words, "--stream"]) == 0
+    assert capsys.readouterr().out.strip() == whole.strip() != ""
+    assert main([*words, "--stream", "--json"]) == 2
+    assert "choose one" in capsys.readouterr().err
+
+
+def test_the_libraries_have_nothing_to_say(model):
+    """What is deprecated there would stand on every user's screen."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for settings in (SHORT, Generation(beams=2, max_new_tokens=4), Generation(temperature=1, max_new_tokens=4)):
+            model.ask(picture(7), "Where is the left hand?", settings=settings)
 
 
 def scripted(model, monkeypatch, answer):

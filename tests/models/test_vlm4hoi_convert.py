@@ -208,6 +208,8 @@ def rank_of_one_layer(path):
     (lambda f: rank_of_one_layer(f / "checkpoint.pth"), [], "LoRA has several ranks: 4"),
     (lambda f: None, ["--image-size", "57"], "image_size 57 is not a multiple of patch_size 14"),
     (lambda f: None, ["--vit-heads", "5"], "--vit-heads and --image-size say"),
+    (lambda f: None, ["--lora-alpha", "-1"], "lora_alpha must be a number above 0, got -1"),
+    (lambda f: (f / "eva.pth").write_text("hello"), [], "eva.pth: is damaged, cut short, or no weight file: copy it again"),
     (lambda f: without_pad(f / "llama"), [], "llama: the tokenizer lacks '$$', the pad token of VLM4HOI"),
 ])
 def test_what_cannot_be_converted_is_one_line(files, tmp_path, capsys, spoil, more, message):
@@ -247,7 +249,8 @@ def llama_setting(**values):
     (setting(image_size=112), "another image size"), (setting(image_size=57), "not a multiple of patch_size"),
     (without_pad, "the tokenizer lacks '$$'"), (lambda f: cut(f / "model.safetensors"), "model.safetensors: is damaged"),
     (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
-    (setting(lora_rank="x"), "config.json: lora_rank must be"), (setting(codec="nope"), "config.json: codec must be one of"),
+    (setting(lora_rank="x"), "config.json: lora_rank must be"), (setting(lora_alpha="x"), "config.json: lora_alpha must be"),
+    (setting(codec="nope"), "config.json: codec must be one of"),
     (setting(max_new_tokens=-3), "config.json: max_new_tokens must be"), (setting(lora_targets=["zzz"]), "its sizes make no network"),
     (llama_setting(num_attention_heads=0), "its sizes make no network"), (llama_setting(hidden_size="64"), "its sizes make no network"),
     (setting(llama=3), "llama needs hidden_size"),

@@ -59,6 +59,8 @@ class Generalist(Model):
         if not folder or not path.is_dir():
             raise BadWeights(f"hf:{folder}: no such folder: download the model first and name its folder")
         kind = str(read_json(path / "config.json").get("model_type", ""))
+        if kind in ("vlm4hoi", "annexe"):
+            raise BadWeights(f"{path}: holds a model of this package's own kind: load it as {kind}:{folder}")
         place = device_of(device)
         precision = precision_of(precision, place)
         if precision in ("int8", "int4"):

@@ -168,7 +168,8 @@ class VLM4HOI(Model):
         features = module.encode_image(torch.stack([processor.pixels(p) for p in pictures]))
         ids = torch.tensor([processor.prefix()] * len(pictures), device=module.device)
         embeddings = module.embed(ids, features)
-        cache = module.llama_model.model(inputs_embeds=embeddings, use_cache=True).past_key_values
+        cache = need("transformers", "vlm").DynamicCache()
+        module.llama_model.model(inputs_embeds=embeddings, use_cache=True, **{module.cache_argument: cache})
         layers = [(layer.keys, layer.values) for layer in cache.layers]
         return [
             _Prefix(embeddings[k : k + 1].clone(), tuple((a[k : k + 1].clone(), b[k : k + 1].clone()) for a, b in layers))
@@ -186,7 +187,7 @@ class VLM4HOI(Model):
             keys, values = (torch.cat([p.keys[layer][k] for p in prefixes]) for k in (0, 1))
             # generate expands its inputs for beams, but not a cache that it is given.
             cache.update(keys.repeat_interleave(settings.beams, 0), values.repeat_interleave(settings.beams, 0), layer)
-        options = {"num_beams": settings.beams, "past_key_values": cache, "streamer": streamer}
+        options = {"num_beams": settings.beams, module.cache_argument: cache, "streamer": streamer}
         if settings.temperature > 0:
             options |= {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
         if stopped is not None:

@@ -4,7 +4,9 @@ Built from `transformers`' Blip2VisionModel and LlamaForCausalLM and `peft`; wha
 `VLM4HOIConfig()` describes the published 7B model, `VLM4HOIConfig.tiny()` a network of some 50,000 weights for tests.
 """
 
+import inspect
 import logging
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 
 import torch
@@ -72,6 +74,9 @@ class VLM4HOIConfig:
             raise BadConfig(f"{self.patches} patches cannot be joined by {self.patches_per_token}: choose another image_size")
         if not isinstance(self.lora_rank, int) or isinstance(self.lora_rank, bool) or self.lora_rank < 0:
             raise BadConfig(f"lora_rank must be 0 (no LoRA) or a positive whole number, got {self.lora_rank!r}")
+        alpha = self.lora_alpha
+        if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not 0 < alpha < math.inf:
+            raise BadConfig(f"lora_alpha must be a number above 0, got {alpha!r}")
         if self.codec not in CODECS:
             raise BadConfig(f"codec must be one of {', '.join(CODECS)}, got {self.codec!r}")
         if not isinstance(self.llama, dict) or "hidden_size" not in self.llama or "vocab_size" not in self.llama:
@@ -297,6 +302,12 @@ class VLM4HOIModule(nn.Module):
 
     # ------------------------------------------------------------------ generation
 
+    @property
+    def cache_argument(self) -> str:
+        """What the installed transformers call the cache of keys and values: "cache", or "past_key_values" before 5.2x."""
+        names = inspect.signature(type(self.llama_model).forward).parameters
+        return "cache" if "cache" in names else "past_key_values"
+
     @torch.inference_mode()
     def generate(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, *, pixel_values: torch.Tensor | None = None,
@@ -305,7 +316,7 @@ class VLM4HOIModule(nn.Module):
         """New token ids [B, N] by `transformers`' generate; greedy unless `options` say otherwise.
 
         input_ids, attention_mask: as in `forward`, padded on the left. options: anything `generate` takes
-        (num_beams, do_sample, temperature, top_p, streamer, past_key_values, output_hidden_states, ...).
+        (num_beams, do_sample, temperature, top_p, streamer, output_hidden_states, the cache by the name `cache_argument`, ...).
         """
         if image_features is None and pixel_values is not None:
             image_features = self.encode_image(pixel_values)
@@ -315,7 +326,7 @@ class VLM4HOIModule(nn.Module):
     def generate_from(
         self, embeddings: torch.Tensor, attention_mask: torch.Tensor, *, max_new_tokens: int | None = None, **options
     ):
-        """`generate` for embeddings [B, L, D] that are made already; with `past_key_values`, those of the first tokens."""
+        """`generate` for embeddings [B, L, D] that are made already; with a cache, it holds those of the first tokens."""
         eos = self.config.llama.get("eos_token_id", 2)
         settings = {
             "max_new_tokens": max_new_tokens or self.config.max_new_tokens, "do_sample": False, "num_beams": 1,

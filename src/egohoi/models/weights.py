@@ -246,7 +246,8 @@ def load_pickle(path: str | Path):
             # Files of torch before 1.6 are no archives and cannot be mapped.
             if mapped and "mmap" in str(error):
                 continue
-            raise BadWeights(f"{path}: is damaged, cut short, or no weight file: copy it again ({str(error)[:100]})") from error
+            reason = f" ({str(error)[:100]})" if isinstance(error, (RuntimeError, OSError)) else ""  # others name bytes only
+            raise BadWeights(f"{path}: is damaged, cut short, or no weight file: copy it again{reason}") from error
     raise BadWeights(f"{path}: cannot be read")
 
 

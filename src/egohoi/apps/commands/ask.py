@@ -19,6 +19,7 @@ def ask(
     point: Annotated[str | None, typer.Option(help="identify what is at this point: x,y in pixels")] = None,
     task: Annotated[str | None, typer.Option(help="refer, identify, answer, analyze or ground; the wording decides by default")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the whole response as JSON")] = False,
+    streamed: Annotated[bool, typer.Option("--stream", help="print the answer as it is written")] = False,
     overlay: Annotated[str | None, typer.Option(help="write the picture with boxes, names and masks here")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="longest answer")] = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy")] = 0.0,
@@ -30,15 +31,26 @@ def ask(
 ) -> None:
     """Answer a question about a picture: boxes, names, who holds what, masks."""
     from egohoi import images
+    from egohoi.errors import BadQuery
     from egohoi.models.base import Generation
     from egohoi.records import Query
 
     # Everything that can be wrong with the request is checked before a model is loaded.
     query = Query(text=question, box=_numbers(box, 4, "--box"), point=_numbers(point, 2, "--point"), task=task)
     settings = Generation(max_new_tokens, temperature, top_p, beams, seed)
+    if streamed and as_json:
+        raise BadQuery("--stream prints words and --json one record: choose one")
     picture = images.load(image)
     loaded = _load(model, device, precision, picture, query)
-    _show(loaded.ask_many([(picture, query)], settings)[0], as_json, overlay)
+    if not streamed:
+        _show(loaded.ask_many([(picture, query)], settings)[0], as_json, overlay)
+        return
+    for piece in loaded.stream(picture, query, settings):
+        if isinstance(piece, str):
+            print(piece, end="", flush=True)
+        else:
+            print()
+            _show(piece, as_json, overlay, written=True)
 
 
 def describe(
@@ -79,7 +91,8 @@ def _numbers(text: str | None, count: int, option: str) -> tuple[float, ...] | N
     return values
 
 
-def _show(response, as_json: bool, overlay: str | None) -> None:
+def _show(response, as_json: bool, overlay: str | None, written: bool = False) -> None:
+    """Print a response and draw it. written: its text stands there already."""
     from pathlib import Path
 
     from egohoi.errors import EgohoiError
@@ -95,7 +108,8 @@ def _show(response, as_json: bool, overlay: str | None) -> None:
     if as_json:
         print(json.dumps(response.to_json(), ensure_ascii=False))
         return
-    print(response.text)
+    if not written:
+        print(response.text)
     for entity in response.entities:
         box = ", ".join(f"{v:.0f}" for v in entity.box)
         held = ", ".join(response.entities[k].name for k in entity.holds or ())
