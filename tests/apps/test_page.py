@@ -216,6 +216,8 @@ def test_wrong_files_are_refused_with_one_clear_line(page, tmp_path):
     page.fill("#question", "Where is the left hand?")
     page.press("#question", "Enter")
     sync_api.expect(notice).to_contain_text("choose a picture first")
+    notice.click()
+    sync_api.expect(notice).to_be_hidden()
 
 
 def test_a_server_that_is_gone_is_said_and_the_question_can_be_asked_again(page, photo):

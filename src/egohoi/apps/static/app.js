@@ -307,6 +307,7 @@ function tell(error) {
   timer = setTimeout(hush, 12000);
 }
 function hush() { $("notice").hidden = true; }
+$("notice").addEventListener("click", hush);
 
 controls();
 try { await models(); } catch (error) { tell(error); }
