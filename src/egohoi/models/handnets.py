@@ -162,6 +162,25 @@ class HandNets:
         return _distinct(found)
 
 
+    def confirm(self, pixels: np.ndarray, boxes) -> list[HandProposal]:
+        """What the landmark network says of given boxes (xyxy pixels) in uint8 [H, W, 3] RGB: for each the surest of eight turns of a crop
+        half again as large. A look whose landmarks lie elsewhere (IoU with the box up to 0.3) has presence 0. `palm` is 0."""
+        image = Image.fromarray(pixels)
+        width, height = image.size
+        out = []
+        for box in boxes:
+            side, best = 1.5 * max(box[2] - box[0], box[3] - box[1]), None
+            for turn in range(8):
+                marks, presence, right = self.look(image, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2, side, turn * math.pi / 4))
+                seen = _extent(marks, width, height)
+                if seen[2] <= seen[0] or seen[3] <= seen[1] or iou_matrix([seen], [box])[0, 0] <= 0.3:
+                    presence = 0.0
+                if best is None or presence > best.presence:
+                    best = HandProposal(seen, presence, 0.0, right, marks)
+            out.append(best)
+        return out
+
+
 def _extent(marks: np.ndarray, width: int, height: int) -> tuple[float, float, float, float]:
     low, high = marks.min(0), marks.max(0)
     grow = GROWTH * (high - low)

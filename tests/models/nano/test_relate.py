@@ -49,3 +49,12 @@ def test_told_says_whose_hand_what_it_holds_and_what_the_question_names():
     assert told[:, FACTS : FACTS + 6].tolist() == [[1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0] * 6]
     assert torch.allclose(told[:, FACTS + 6 :], torch.tensor([[0.5, 1.0, 1.0], [0.8, 1.0, 1.0], [0.1, 1 / 9, 1.0]]))
     assert relate.told(p, None, torch.zeros(2))[:, -3:].tolist() == [[0, 0, 0]] * 3
+
+
+def test_a_closer_look_halves_what_it_does_not_confirm_and_moves_the_box_of_what_it_does():
+    from egohoi.models.nano import propose
+
+    p = proposals([[0.4, 0.1, 0, 0, 0], [0.6, 0.1, 0, 0, 0], [0.5, 0.1, 0, 0.2, 0]], [[0, 0, 40, 40], [100, 0, 140, 40], [200, 0, 240, 40]], [0, 0, 0])
+    out = propose.confirmed(p, {0: (1.0, (10.0, 10.0, 50.0, 50.0)), 1: (0.0, (90.0, 0.0, 120.0, 40.0))})
+    assert torch.allclose(out.heat[:, 0], torch.tensor([0.6, 0.3, 0.5])) and float(out.heat[2, 3]) == torch.tensor(0.2)
+    assert out.boxes.tolist() == [[5, 5, 45, 45], [100, 0, 140, 40], [200, 0, 240, 40]] and torch.equal(p.boxes[0], torch.tensor([0.0, 0, 40, 40]))

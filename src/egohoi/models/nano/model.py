@@ -97,6 +97,10 @@ class Nano(Model):
             found = [(tuple(v / canvas.step for v in p.box), p.presence, p.right) for p in seen]
         width, height = round(canvas.size[0] / canvas.step), round(canvas.size[1] / canvas.step)
         proposals = propose.propose(self.detector, maps, max(1, width), max(1, height), found)
+        if self.hand_networks is not None:
+            unsure = [k for k in range(len(proposals)) if int(proposals.kind[k]) == 0 and float(proposals.extra[k, 0]) == 0]
+            looks = self.hand_networks.confirm(picture.pixels, [[v * canvas.step for v in proposals.boxes[k].tolist()] for k in unsure])
+            proposals = propose.confirmed(proposals, {k: (p.presence, tuple(v / canvas.step for v in p.box)) for k, p in zip(unsure, looks)})
         sides = relate.hands(proposals)
         out = Encoded(canvas, maps, proposals, sides, relate.holding(proposals, sides), (time.perf_counter() - began) * 1000)
         self._cache[key] = out

@@ -1,6 +1,6 @@
 """From dense maps to a short list of proposals: the hands and objects that the language model reads, refers to and names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from egohoi.models.nano.detector import LOOK, MULTIPLE, SIDE, STRIDE, WIDTH, Det
 #: Most hands and objects that are proposed, and the least probability of a peak.
 HANDS, OBJECTS = 6, 14
 LEAST_HAND, LEAST_OBJECT = 0.12, 0.12
+#: Presence above which the box of the hand networks is believed.
+SURE = 0.8
 #: Length of the numbers that describe a proposal beside its feature vectors (see `Proposals.facts`).
 FACTS = 29
 
@@ -160,11 +162,24 @@ def _merge(found: list, hands, heat: Tensor) -> list:
         cy = int(min(max((box[1] + box[3]) / 2 / STRIDE, 0), heat.shape[1] - 1))
         if best >= 0 and overlaps[best] > 0.3:
             cell, own, _, score = out[best]
-            joined = box if presence > 0.8 else own
+            joined = box if presence > SURE else own
             out[best] = (cell, joined, (presence, right), max(score, presence))
         else:
             out.append((torch.tensor([cx, cy]), box, (presence, right), presence * 0.9))
     return sorted(out, key=lambda f: -f[3])
+
+
+def confirmed(proposals: Proposals, looks: dict[int, tuple[float, tuple[float, float, float, float]]]) -> Proposals:
+    """`proposals` after the hand networks had a closer look at some hands: index -> (presence, xyxy canvas pixels of what they saw).
+
+    Their word halves the score of a hand where they see none, and raises it by a half where they are sure; then the box is the mean of both.
+    """
+    heat, boxes = proposals.heat.clone(), proposals.boxes.clone()
+    for k, (presence, box) in looks.items():
+        heat[k, :3] = (heat[k, :3] * (0.5 + presence)).clamp(max=0.99)
+        if presence > SURE:
+            boxes[k] = (boxes[k] + torch.tensor(box, dtype=boxes.dtype)) / 2
+    return replace(proposals, heat=heat, boxes=boxes)
 
 
 @torch.no_grad()
