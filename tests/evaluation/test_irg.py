@@ -20,6 +20,8 @@ _spec = importlib.util.spec_from_file_location("irg_small", Path(__file__).paren
 small = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(small)
 
+#: Data, predictions, and what the published script printed for them (benchmarks/parity_irg.py --keep).
+GOLDEN = sorted((Path(__file__).parent / "irg").iterdir())
 #: Of one batch: background (80 + 80 + 60 + 100 + 85) / (80 + 90 + 80 + 100 + 95), first place (20 + 10 + 20 + 0) / (20 + 20 + 20 + 10),
 #: second place, which no prediction fills, 0 / 30, third place absent: the one before it again.
 BATCH_IOU = (405 / (445 + 1e-6) + 50 / (70 + 1e-6) + 0 + 0) / 4
@@ -88,6 +90,14 @@ def test_plain_is_six_lines_and_nothing_else(data, tmp_path, capsys):
     for wrong in (("--plain",), ("--batches",), ("--protocol", "best"), ("--model", "nano"), ("--save-depth", tmp_path)):
         assert run(data, *arguments[:2], *wrong) == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("folder", GOLDEN, ids=lambda p: p.name)
+def test_plain_prints_what_the_published_script_prints(folder, capsys):
+    arguments = ("--predictions", folder / "output.json", "--masks", folder / "masks", "--depth", folder / "depth", "--protocol", "released", "--plain")
+    for more, name in (((), "published.txt"), (("--batches",), "printed.txt")):
+        assert run(folder / "data", *arguments, *more) == 0
+        assert capsys.readouterr().out == (folder / name).read_text()
 
 
 def test_every_layout_gives_the_same_numbers(data, tmp_path, capsys):

@@ -60,8 +60,9 @@ def normalized_mae(predicted, truth) -> float | None:
 def annexe_mae(predicted, truth) -> float:
     """"MAE" of one batch as the released evaluation of ANNEXE computes it (eval_egoirgbench.py, `calculate_mae`), in float32.
 
-    predicted, truth: float32 [B, 448, 448] in 0..1; see `annexe_truth`. Holes count as depth. Raises ValueError where the released
-    code stops: a batch of one picture, whose truth loses its first axis while the prediction keeps it.
+    predicted, truth: float32 [B, 448, 448] in 0..1; see `annexe_truth`. Holes count as depth. Summed as by one thread of a CPU: the last
+    digits of such a sum depend on the number of threads, and on a GPU. Raises ValueError where the released code stops: a batch of one
+    picture, whose truth loses its first axis while the prediction keeps it.
     """
     import torch
 
@@ -70,7 +71,12 @@ def annexe_mae(predicted, truth) -> float:
         raise ValueError(f"depths of different sizes: {list(predicted.shape)} and {list(truth.shape)}")
     if len(predicted) == 1:
         raise ValueError("the batch holds one picture")
-    return torch.mean(torch.abs(predicted - truth)).item()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return torch.mean(torch.abs(predicted - truth)).item()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def annexe_truth(image) -> np.ndarray:
