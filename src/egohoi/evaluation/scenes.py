@@ -9,12 +9,17 @@ import re
 from collections.abc import Callable, Sequence
 
 from egohoi import boxes, masks
-from egohoi.evaluation import matching, nouns
+from egohoi.evaluation import mask_metrics, matching, nouns
 from egohoi.evaluation.scene_questions import SceneQuestion
 from egohoi.evaluation.tally import Score
 from egohoi.records import Entity, Response, Scene
 
 IOU = 0.5
+#: Classes of pixels: (name, sides, whether hands or what they hold).
+CLASSES = (
+    ("left_hand", {"left"}, "hand"), ("right_hand", {"right"}, "hand"), ("left_object", {"left"}, "object"), ("right_object", {"right"}, "object"),
+    ("two_hand_object", {"left", "right"}, "object"),
+)  # fmt: skip
 #: Kinds of questions whose `target_found` is scored; yes-no questions and those that name a box always have a subject.
 TARGETED = ("hand_box", "held_box", "held_noun", "which_hand", "object_box", "held_object_box", "hand_mask", "held_mask", "object_mask")
 
@@ -32,8 +37,8 @@ class _Counter:
             self.score[key] = (n + float(numerator), d + float(denominator))
 
 
-def detection(scene: Scene, response: Response) -> Score:
-    """Scores of a description: every hand, active object, contact and mask of one scene."""
+def detection(scene: Scene, response: Response, masked: bool = True) -> Score:
+    """Scores of a description: every hand, active object, contact and mask of one scene. masked: whether the data have masks."""
     count = _Counter()
     hands = [e for e in response.entities if e.kind == "hand"]
     pairs = matching.by_score([e.box for e in hands], [e.score for e in hands], [h.box for h in scene.hands], IOU)
@@ -43,6 +48,8 @@ def detection(scene: Scene, response: Response) -> Score:
     _contact(count, scene, response, hands, pairs, found)
     _detection_masks(count, "hand_masks", [(h.box, h.mask, (h.side,)) for h in scene.hands], hands)
     _detection_masks(count, "object_masks", [(o.box, o.mask, o.hands) for o in scene.objects if o.hands], objects)
+    if masked:
+        _class_masks(count, scene, [*((e, {e.side}, "hand") for e in hands), *((e, s, "object") for e, s in zip(objects, holders))])
     return count.score
 
 
@@ -133,6 +140,26 @@ def _detection_masks(count: _Counter, name: str, truth, entities: Sequence[Entit
         entity = entities[own[j]] if j in own else None
         value = mask_iou(entity.mask if entity else None, mask)
         count.add((name, *(f"{name}.{s}" for s in sides)), "iou", value)
+
+
+def _class_masks(count: _Counter, scene: Scene, said: Sequence[tuple[Entity, set, str]]) -> None:
+    """All pixels of a class against all that are predicted for it, as EgoHOS measures: either hand, what one of them holds, what both hold.
+
+    said: (entity, sides, "hand" or "object"). A class that neither side has counts nothing, and nothing counts where a mask of the truth
+    is missing.
+    """
+    truth = [*((h.mask, {h.side}, "hand") for h in scene.hands), *((o.mask, set(o.hands), "object") for o in scene.objects if o.hands)]
+    if any(mask is None for mask, _, _ in truth):
+        return
+    size = [scene.size[1], scene.size[0]]
+    for name, sides, kind in CLASSES:
+        wanted = [m for m, s, k in truth if (s & {"left", "right"}, k) == (sides, kind)]
+        given = [e.mask for e, s, k in said if (s & {"left", "right"}, k) == (sides, kind) and e.mask is not None and list(e.mask["size"]) == size]
+        both = mask_metrics.overlap_of_unions(given, wanted)
+        if wanted:
+            count.add((f"class_masks.{name}",), "iou", both.iou)
+        if wanted or both.union and scene.exhaustive is not False:  # where not everything is labelled, nothing is called absent
+            count.add((f"class_masks.{name}",), "of_set", both.intersection, both.union)
 
 
 def mask_iou(predicted: dict | None, truth: dict) -> float:

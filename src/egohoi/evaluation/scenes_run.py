@@ -28,6 +28,11 @@ class Plan:
     questions: dict[str, tuple[SceneQuestion, ...]]
     balanced: dict[str, str]
 
+    @property
+    def masked(self) -> bool:
+        """Whether any scene has masks."""
+        return any(t.mask is not None for s in self.scenes for t in (*s.hands, *s.objects))
+
 
 def plan(source: Iterable[Scene], limit: int | None = None, seed: int = 0, where: str = "data") -> Plan:
     """Read the scenes and make their questions. Raises BadData (no scene, doubled ids) and what the reader raises."""
@@ -66,8 +71,11 @@ def names(items: Sequence[str], most: int = 5) -> str:
 Answers = Callable[[Scene, Sequence[SceneQuestion]], tuple[Response | None, list[Response | None]]]
 
 
-def from_model(model) -> Answers:
-    """Answers of a model; a question that it refuses (BadQuery) is an answer without target and text."""
+def from_model(model, masked: bool = False) -> Answers:
+    """Answers of a model; a question that it refuses (BadQuery) is an answer without target and text.
+
+    masked: ask for the masks of every scene; otherwise of those that have some.
+    """
 
     def answers(scene: Scene, asked: Sequence[SceneQuestion]):
         picture = images.load(scene.image)
@@ -76,8 +84,8 @@ def from_model(model) -> Answers:
                 f"scene '{scene.id}': its labels are for {scene.size[0]}x{scene.size[1]} pixels, {scene.image} has "
                 f"{picture.size[0]}x{picture.size[1]}: the canvas is wrong"
             )
-        masked = any(t.mask is not None for t in (*scene.hands, *scene.objects))
-        whole = model.ask(picture, DESCRIBE, task="analyze", mask=True) if masked else model.describe(picture)
+        wanted = masked or any(t.mask is not None for t in (*scene.hands, *scene.objects))
+        whole = model.ask(picture, DESCRIBE, task="analyze", mask=True) if wanted else model.describe(picture)
         try:
             replies = list(model.ask_many([(picture, q.query) for q in asked])) if asked else []
         except BadQuery:
@@ -103,23 +111,23 @@ def run(
 
     shard: (k, n) takes the scenes k, k + n, k + 2n, ... A record holds the question, truth, response and what it counts.
     """
-    mine = todo.scenes[shard[0] :: shard[1]]
+    mine, masked = todo.scenes[shard[0] :: shard[1]], todo.masked
     for number, scene in enumerate(mine, 1):
         records = journal.done.get(scene.id)
         if records is None:
             whole, replies = answers(scene, todo.questions[scene.id])
-            records = journal.add(scene.id, _records(scene, todo, whole, replies, same))
+            records = journal.add(scene.id, _records(scene, todo, whole, replies, same, masked))
         progress(number, len(mine))
         yield from records
 
 
-def _records(scene: Scene, todo: Plan, whole: Response | None, replies: Sequence[Response | None], same) -> list[dict]:
+def _records(scene: Scene, todo: Plan, whole: Response | None, replies: Sequence[Response | None], same, masked: bool) -> list[dict]:
     made = []
     base = {"scene": scene.id, "image": scene.image}
     if whole is not None:
         truth = {"hands": [_hand(h) for h in scene.hands], "objects": [_object(o) for o in scene.objects]}
         made.append({"id": f"{scene.id}/describe", **base, "kind": "describe", "question": whole.query, "truth": truth,
-                     "response": whole.to_json(), "score": _pairs(scenes.detection(scene, whole))})
+                     "response": whole.to_json(), "score": _pairs(scenes.detection(scene, whole, masked))})
     for question, reply in zip(todo.questions[scene.id], replies):
         if reply is None:
             continue

@@ -33,6 +33,13 @@ _LAYOUT = (
         "Where the truth has masks; a target without a predicted mask counts 0.",
     ),
     (
+        "Masks by class", (("photos", "iou", "count"), ("mean IoU", "iou", "%"), ("IoU of the set", "of_set", "%")),
+        (("left hand", "class_masks.left_hand"), ("right hand", "class_masks.right_hand"), ("object in the left hand", "class_masks.left_object"),
+         ("object in the right hand", "class_masks.right_object"), ("object in both hands", "class_masks.two_hand_object")),
+        "All pixels of a class, as on EgoHOS; an object that both hands hold is in the last row only. Mean IoU: of the photos that have the class. IoU of the set: "
+        "sum of intersections / sum of unions over all photos, so that a class seen where there is none costs its area.",
+    ),
+    (
         "Questions that ask for boxes", (("boxes", "recall", "count"), ("recall, IoU > 0.5", "recall", "%"), ("mean IoU", "iou", "%"),
                                          ("false a question", "false", ""), ("all right", "all_right", "%"), ("no box", "no_box", "%")),
         (("where is the X hand", "ask.hand_box"), ("where are the hands", "ask.hands_box"), ("where is the NOUN", "ask.object_box"),
@@ -71,7 +78,8 @@ def tables(tally: Tally) -> list[Table]:
                 filled.append((name, cells))
         if filled:
             made.append(Table(title, tuple(c for c, _, _ in columns), tuple(filled), note))
-    return made[:4] + _no_target(tally) + made[4:] if len(made) > 4 else made + _no_target(tally)
+    described = sum(not t.title.startswith("Questions") for t in made)
+    return made[:described] + _no_target(tally) + made[described:]
 
 
 def _cell(tally: Tally, key: str, unit: str) -> Cell:

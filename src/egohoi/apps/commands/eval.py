@@ -1,5 +1,6 @@
 """`egohoi eval`: measure saved predictions or a model, and show the tables. Each benchmark has a module of its own."""
 
+import dataclasses
 import importlib
 import importlib.util
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from egohoi.apps.commands.eval_common import Device, Json, Limit, Model, Out, Report, Shard, part, show
+from egohoi.apps.commands.eval_common import Device, Frames, Json, Limit, Model, Out, Report, Shard, part, show
 from egohoi.errors import BadConfig, BadData
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Measure predictions or a model.")
@@ -24,6 +25,7 @@ def scenes(
     model: Model = None,
     predictions: Annotated[list[Path] | None, typer.Option(help="Saved answers (predict lines or records); may be given again.")] = None,
     format: Annotated[str, typer.Option(help="Reader of the data: jsonl, egohos, visor.")] = "jsonl",
+    frames: Frames = None,
     limit: Limit = None,
     seed: Annotated[int, typer.Option(help="Of the questions.")] = 0,
     out: Out = None,
@@ -39,14 +41,17 @@ def scenes(
     if model and predictions:
         raise BadConfig("give --model or --predictions, not both")
     piece = part(shard)
-    todo = scenes_run.plan(_reader(format)(data), limit, seed, where=data)
+    found = _reader(format)(data)
+    if frames:
+        found = (dataclasses.replace(s, image=str(frames / s.image)) for s in found)
+    todo = scenes_run.plan(found, limit, seed, where=data)
     if predictions:
         answers, source = scenes_run.from_predictions(predictions, todo), ", ".join(map(str, predictions))
     else:
         from egohoi.models import load
 
         source = model or "nano"
-        answers = scenes_run.from_model(load(source, device=device))
+        answers = scenes_run.from_model(load(source, device=device), todo.masked)
     same = wordnet.same_noun if wordnet.available() else None
     header = {"benchmark": "scenes", "data": str(data), "source": source, "seed": seed, "limit": limit, "shard": "/".join(map(str, piece)),
               "synonyms": same is not None}
