@@ -46,6 +46,20 @@ def test_frames_of_questions_scenes_and_lists(tmp_path, capsys):
     assert round(float(np.asarray(Image.open(tmp_path / "out" / "Ego4D/v2/frames/uid-1/frame_4.jpg")).mean()), -1) == 60
 
 
+def test_pictures_of_ones_own_come_out_of_no_video(tmp_path, capsys, monkeypatch):
+    (tmp_path / "videos").mkdir()
+    make(tmp_path / "videos" / "uid-1.mp4")
+    (tmp_path / "mine.jpg").touch()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.txt").write_text(f"uid-1/frame_4.jpg\n{tmp_path / 'mine.jpg'}\nmine.jpg\n")
+    base = ["build", "frames", "list.txt", "--videos", "videos", "--out", "out"]
+    assert cli.main(base) == 0
+    assert "1 frames written" in capsys.readouterr().err
+    (tmp_path / "list.txt").write_text(f"uid-1/frame_5.jpg\n{tmp_path / 'gone.jpg'}\ngone.jpg\n")
+    assert cli.main(base) == 2 and "2 frames are missing (2 name no video and frame)" in capsys.readouterr().err
+    assert (tmp_path / "out/uid-1/frame_5.jpg").is_file()
+
+
 def test_wrong_options(tmp_path, capsys):
     (tmp_path / "a.mp4").touch()
     (tmp_path / "list.txt").write_text("x/a/frame_1.jpg\n")

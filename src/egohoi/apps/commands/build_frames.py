@@ -31,10 +31,14 @@ def frames(
     shape = _size(size)
     if rate is not None and rate <= 0:
         raise BadConfig(f"--rate must be above 0, got {rate:g}")
-    plan = extraction.plan(image for source in needed for image, _ in pictures.named(source))
+    images = (image for source in needed for image, _ in pictures.named(source))
+    # Pictures of one's own, which records name as their annotations were opened, come out of no video.
+    own: dict[str, None] = {}
+    plan = extraction.plan(image for image in images if not Path(image).is_absolute() or own.setdefault(image))
     found = extraction.find_videos(videos)
     absent = [image for video, wanted in plan.videos.items() if video not in found for image in wanted.values()]
-    lost = [*plan.unknown, *absent]
+    unknown = [image for image in (*plan.unknown, *own) if not Path(image).is_file()]
+    lost = [*unknown, *absent]
 
     def work(video: str) -> extraction.Extracted:
         usual = extraction.counting(video)
@@ -67,9 +71,9 @@ def frames(
     if lost:
         reasons = [
             f"{count:,} {why}" for count, why in (
-                (len(plan.unknown), "name no video and frame"), (len(absent), "are of videos that are not there"),
+                (len(unknown), "name no video and frame"), (len(absent), "are of videos that are not there"),
                 (len(uncopied), "are second names of missing ones"),
-                (len(lost) - len(absent) - len(plan.unknown) - len(uncopied), "could not be found in their video"),
+                (len(lost) - len(absent) - len(unknown) - len(uncopied), "could not be found in their video"),
             ) if count
         ]
         listed = f": {missing} lists them" if missing else f", such as {lost[0]}: --missing FILE lists them"
