@@ -5,7 +5,9 @@
     OMP_NUM_THREADS=1 python benchmarks/annexe_ablation.py data/irg-train data/irg-test --out runs/annexe-ablation
 
 Trains through the code of `egohoi train` and asks through `Model.ask_many`. Every test frame gives one question, kinds in
-turn. A finished run or measurement is not repeated, a stopped one goes on. Writes OUT/table.md.
+turn. A finished run or measurement is not repeated, a stopped one goes on. Writes OUT/table.md. Pictures, augmentation and the
+frozen tower are computed once for all runs, as `--views` fixed views of each frame (see annexe_views.py); `--views 0` draws and
+encodes anew at every step, as `egohoi train` does.
 """
 
 import argparse
@@ -72,24 +74,46 @@ def measured(response, item) -> dict:
     }
 
 
-def run(name: str, train: str, test: str, out: Path, words: list[str]) -> None:
+def config_of(name: str, train: str, folder: Path, words: list[str]):
+    """The configuration of a run."""
+    from egohoi.training import annexe
+    from egohoi.training import config as configuration
+
+    changed = [f"out={folder}", f"data.0.folder={train}", *words, *RUNS[name]]
+    return configuration.build(annexe.Config, configuration.override(configuration.read(CONFIG), changed))
+
+
+def views_of(train: str, out: Path, words: list[str], views: int) -> None:
+    """Make the views that all runs share."""
+    import annexe_views
+    import torch
+
+    from egohoi.training import annexe
+
+    torch.set_num_threads(1)
+    begin = time.process_time()
+    annexe_views.prepare(annexe.Annexe(config_of("base", train, out / "views", words)), out / "views", views)
+    print(f"views: {time.process_time() - begin:.0f} CPU seconds", flush=True)
+
+
+def run(name: str, train: str, test: str, out: Path, words: list[str], views: int) -> None:
     """Train one run and measure it."""
+    import annexe_views
     import torch
 
     import egohoi
     from egohoi import images
     from egohoi.records import Query
-    from egohoi.training import annexe
-    from egohoi.training import config as configuration
+    from egohoi.training import annexe, loop
+    from egohoi.training.config import plain
 
     torch.set_num_threads(1)
     folder = out / name.replace(" ", "-")
     begin = time.process_time()
     if not (folder / "model" / "model.safetensors").is_file():
-        given = configuration.override(
-            configuration.read(CONFIG), [f"out={folder}", f"data.0.folder={train}", *words, *RUNS[name]]
-        )
-        if not annexe.run(given).finished:
+        given = config_of(name, train, folder, words)
+        recipe = annexe_views.Views(given, out / "views") if views else annexe.Annexe(given)
+        if not loop.fit(recipe, given.loop, given.out, plain(given)).finished:
             sys.exit(1)
         (folder / "seconds.json").write_text(json.dumps(time.process_time() - begin))
     model = egohoi.load(f"annexe:{folder / 'model'}", device="cpu")
@@ -142,18 +166,22 @@ def main() -> None:
     parser.add_argument("train", help="Ego-IRG folder with a split 'train'")
     parser.add_argument("test", help="Ego-IRG folder with a split 'test'")
     parser.add_argument("--out", type=Path, default=Path("runs/annexe-ablation"))
-    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time, one core each")
     parser.add_argument("--only", choices=RUNS, help="one run, no table")
+    parser.add_argument("--views", type=int, default=4, help="views of each frame, made once for all runs; 0: drawn anew at every step")
     parser.add_argument("words", nargs="*", help="changes of every run's configuration, such as loop.steps=3000")
     given = parser.parse_intermixed_args()
     given.out.mkdir(parents=True, exist_ok=True)
     if given.only:
-        return run(given.only, given.train, given.test, given.out, given.words)
+        return run(given.only, given.train, given.test, given.out, given.words, given.views)
     waiting = [n for n in RUNS if not (given.out / n.replace(" ", "-") / "items.jsonl").is_file()]
+    if given.views and any(not (given.out / n.replace(" ", "-") / "model").is_dir() for n in RUNS):
+        views_of(given.train, given.out, given.words, given.views)
     going: list[subprocess.Popen] = []
     while waiting or going:
         while waiting and len(going) < given.jobs:
-            command = [sys.executable, __file__, given.train, given.test, "--out", str(given.out), "--only", waiting.pop(0), *given.words]
+            command = [sys.executable, __file__, given.train, given.test, "--out", str(given.out), "--views", str(given.views)]
+            command += ["--only", waiting.pop(0), *given.words]
             going.append(subprocess.Popen(command))
         time.sleep(1)
         for process in [p for p in going if p.poll() is not None]:

@@ -79,3 +79,23 @@ def data_set(folder, count: int, side: int = 64, one_each: bool = True, split: s
             entries = [entries[kinds.index(wanted) if wanted in kinds else 0]]
         irgbench.write_frame(folder, split, one.id, one.image, built.index, entries, one.depth)
     return folder
+
+
+def sam2(folder, channels: int):
+    """Save a tiny Sam2Model with random weights into `folder` and return it."""
+    import torch
+    from transformers import Sam2Config, Sam2Model
+
+    sizes = {
+        "mask_decoder_config": {
+            "hidden_size": channels, "mlp_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "iou_head_hidden_dim": channels},
+        "prompt_encoder_config": {"hidden_size": channels},
+        "vision_config": {
+            "fpn_hidden_size": channels, "backbone_channel_list": [64, 32, 16, 8], "backbone_config": {
+                "model_type": "sam2_hiera_det_model", "hidden_size": 8, "blocks_per_stage": [1, 1, 1, 1], "embed_dim_per_stage": [8, 16, 32, 64],
+                "num_attention_heads_per_stage": [1, 1, 1, 1], "global_attention_blocks": [3]}},
+    }
+    torch.manual_seed(0)
+    model = Sam2Model(Sam2Config(**sizes))
+    model.save_pretrained(folder)
+    return model

@@ -1,6 +1,8 @@
 """ANNEXE with random weights: batch, sizes, gate, text only, exchangeable parts, files, and the text of mask tokens."""
 
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,10 @@ from egohoi.models.annexe import KEPT, Annexe, resized
 from egohoi.models.annexe_module import AnnexeConfig, AnnexeModule
 from egohoi.models.annexe_processor import AnnexeProcessor, small_tokenizer
 from egohoi.records import Query
+
+_spec = importlib.util.spec_from_file_location("annexe_drawn", Path(__file__).parents[1] / "annexe_drawn.py")
+drawn = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(drawn)
 
 VOCABULARY = 290
 
@@ -180,24 +186,25 @@ def test_the_task_decides_on_masks(task, masks_come):
 
 
 def test_a_decoder_of_sam2_is_taken_over(tmp_path):
-    from transformers import Sam2Config, Sam2Model
-
-    sizes = {"mask_decoder_config": {"hidden_size": 64, "mlp_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "iou_head_hidden_dim": 64},
-             "prompt_encoder_config": {"hidden_size": 64}, "vision_config": {
-                 "fpn_hidden_size": 64, "backbone_config": {
-                     "model_type": "sam2_hiera_det_model", "hidden_size": 8, "blocks_per_stage": [1, 1, 1, 1], "embed_dim_per_stage": [8, 16, 32, 64],
-                     "num_attention_heads_per_stage": [1, 1, 1, 1], "global_attention_blocks": [3]},
-                 "backbone_channel_list": [64, 32, 16, 8]}}
-    torch.manual_seed(0)
-    published = Sam2Model(Sam2Config(**sizes))
-    published.save_pretrained(tmp_path)
-    decoder = heads.Sam2Decoder(64, folder=str(tmp_path))
+    published = drawn.sam2(tmp_path / "sam2", 64)
+    sizes = heads.sam2_sizes(str(tmp_path / "sam2"))
+    assert sizes["mlp_dim"] == 32  # not what a decoder of our own would have
+    decoder = heads.Sam2Decoder(64, sizes=sizes)
+    decoder.take(str(tmp_path / "sam2"))
     for name, tensor in published.mask_decoder.state_dict().items():
         assert torch.equal(decoder.net.state_dict()[name], tensor), name
     with pytest.raises(BadConfig, match="64 channels"):
-        heads.Sam2Decoder(32, folder=str(tmp_path))
+        heads.Sam2Decoder(32, sizes=sizes)
     features = heads.Features(torch.randn(2, 64, 4, 4), torch.randn(2, 64, 16, 16), None)
     assert decoder(torch.randn(3, 64), features, torch.tensor([0, 1, 1])).shape == (3, 16, 16)
+    with pytest.raises(BadWeights, match="no config.json there"):
+        heads.sam2_sizes(str(tmp_path))
+    made().save_pretrained(tmp_path / "annexe")
+    with pytest.raises(BadWeights, match="holds no SAM 2"):
+        heads.sam2_sizes(str(tmp_path / "annexe"))
+    (tmp_path / "sam2" / "model.safetensors").unlink()
+    with pytest.raises(BadWeights, match="its weights cannot be read"):
+        decoder.take(str(tmp_path / "sam2"))
 
 
 def test_parts_that_contradict_each_other_are_one_line():

@@ -14,7 +14,7 @@ from egohoi.errors import BadConfig, BadData
 from egohoi.models import annexe_text
 from egohoi.scenes import irgbench
 from egohoi.training import annexe
-from egohoi.training.annexe_data import Augment, Sample, augmented, cropped, flipped, load
+from egohoi.training.annexe_data import Augment, Sample, augmented, coloured, cropped, flipped, load
 from egohoi.training.config import build
 from egohoi.training.data import BLOCK
 
@@ -56,6 +56,16 @@ def test_a_flip_keeps_pixels_masks_depth_and_words_together():
 def test_a_crop_never_cuts_a_labelled_thing():
     cut = cropped(sample(), 0.4, 0.4, 0.3, 0.3)
     assert cut.masks[0].sum() == 9 and cut.pixels.shape[:2] == cut.masks[0].shape == cut.depth.shape and cut.pixels.shape[1] < 20
+
+
+def test_colour_is_a_gain_and_a_contrast_around_the_mean():
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
+    before = Sample(pixels[:, 2:], (), np.zeros((9, 12), bool), None, (), "", "", "")  # a window, as a crop leaves it
+    after, gain = coloured(before, (1.1, 0.9, 1.0), 1.2), np.array((1.1, 0.9, 1.0), np.float32)
+    values = before.pixels.astype(np.float32)
+    wanted = np.clip(((values - values.mean()) * 1.2 + values.mean()) * gain, 0, 255).astype(np.uint8)
+    assert np.abs(after.pixels.astype(int) - wanted).max() <= 1 and (after.pixels == wanted).mean() > 0.99
+    assert (coloured(before, (1, 1, 1), 1).pixels == before.pixels).all()
 
 
 def test_random_variants_keep_masks_depth_sides_and_words_true(tmp_path):
@@ -153,3 +163,17 @@ def test_broken_frames_stop_or_are_left_out_and_listed(tmp_path, capsys):
     assert "left out: " in (said := capsys.readouterr().out) and "d001.png" in said
     with pytest.raises(BadConfig, match="none"):
         annexe.run({**settings(folder, tmp_path / "c"), "data": [{"folder": str(folder), "single": 0, "multi": 0, "none": 0}]})
+
+
+def test_a_model_trained_on_sam2s_decoder_is_saved_and_opens(folder, tmp_path):
+    drawn.sam2(tmp_path / "sam2", 64)
+    choices = {**settings(folder, "")["model"], "decoder": "sam2", "sam2": str(tmp_path / "sam2")}
+    assert annexe.run(settings(folder, tmp_path / "run", steps=1, model=choices)).finished
+    model = egohoi.load(f"annexe:{tmp_path / 'run' / 'model'}", device="cpu")
+    assert model.config.sam2["mlp_dim"] == 32 and model.ask(np.zeros((40, 30, 3), np.uint8), "the mug").size == (30, 40)
+    again = {"start": str(tmp_path / "run" / "model")}
+    assert annexe.run(settings(folder, tmp_path / "more", steps=1, model=again)).finished
+    with pytest.raises(BadConfig, match="model.decoder is not sam2"):
+        annexe.run(settings(folder, tmp_path / "x", model={**choices, "decoder": "light"}))
+    with pytest.raises(BadConfig, match="has 64 channels, the model 32"):
+        annexe.run(settings(folder, tmp_path / "y", model={**choices, "small": {**choices["small"], "channels": 32}}))

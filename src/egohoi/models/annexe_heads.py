@@ -7,12 +7,19 @@ features into one mask. Paper: arXiv 2504.01472, section 4; every shape below is
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from egohoi.errors import BadConfig
+from egohoi.errors import BadConfig, BadWeights
+
+#: Values of SAM 2's configuration that decide the shapes of its mask decoder.
+_SAM2_SIZES = (
+    "hidden_size", "hidden_act", "mlp_dim", "num_hidden_layers", "num_attention_heads", "attention_downsample_rate",
+    "num_multimask_outputs", "iou_head_depth", "iou_head_hidden_dim",
+)
 
 
 @dataclass(frozen=True)
@@ -164,31 +171,55 @@ class LightDecoder(nn.Module):
         return logits + self.bias(query)[:, :, None]
 
 
+def sam2_sizes(folder: str) -> dict:
+    """Sizes of the mask decoder in a Sam2Model folder, the values of a Sam2MaskDecoderConfig. Raises BadWeights."""
+    from transformers import AutoConfig
+
+    if not (Path(folder) / "config.json").is_file():
+        raise BadWeights(f"{folder}: no config.json there: name a folder of SAM 2 (facebook/sam2.1-hiera-tiny, downloaded)")
+    try:
+        values = AutoConfig.from_pretrained(folder, local_files_only=True).mask_decoder_config.to_dict()
+    except Exception as error:  # the library raises many kinds
+        raise BadWeights(f"{folder}: holds no SAM 2 ({type(error).__name__}: {str(error).splitlines()[0][:100]})") from error
+    return {k: values[k] for k in _SAM2_SIZES}
+
+
 class Sam2Decoder(nn.Module):
     """SAM 2's mask decoder (transformers): the query stands where SAM has its prompt tokens.
 
-    folder: a Sam2Model folder to take the trained decoder from (its width must be `channels`), or None.
+    sizes: what `sam2_sizes` gives, None: a decoder of `layers` and `heads`. Raises BadConfig if its width is not `channels`.
     """
 
-    def __init__(self, channels: int, layers: int = 2, heads: int = 8, folder: str | None = None):
+    def __init__(self, channels: int, layers: int = 2, heads: int = 8, sizes: dict | None = None):
         super().__init__()
-        from transformers import Sam2Model
         from transformers.models.sam2.configuration_sam2 import Sam2MaskDecoderConfig
         from transformers.models.sam2.modeling_sam2 import Sam2MaskDecoder
 
-        if folder is not None:
-            self.net = Sam2Model.from_pretrained(folder).mask_decoder
-            if self.net.hidden_size != channels:
-                raise BadConfig(f"the decoder in {folder} has {self.net.hidden_size} channels: set channels to that, not {channels}")
-        else:
-            config = Sam2MaskDecoderConfig(
-                hidden_size=channels, mlp_dim=4 * channels, num_hidden_layers=layers, num_attention_heads=heads,
-                iou_head_hidden_dim=channels,
-            )
-            config._attn_implementation = "sdpa"
-            self.net = Sam2MaskDecoder(config)
+        if sizes is None:
+            sizes = {
+                "hidden_size": channels, "mlp_dim": 4 * channels, "num_hidden_layers": layers, "num_attention_heads": heads,
+                "iou_head_hidden_dim": channels,
+            }
+        if sizes.get("hidden_size") != channels:
+            raise BadConfig(f"SAM 2's decoder has {sizes.get('hidden_size')} channels: set channels to that, not {channels}")
+        config = Sam2MaskDecoderConfig(**sizes)
+        config._attn_implementation = "sdpa"
+        self.net = Sam2MaskDecoder(config)
         # mask token 0 is used alone: one query asks for one mask, so there is nothing to choose from
         self.net.dynamic_multimask_via_stability = False
+
+    def take(self, folder: str) -> None:
+        """Put in the weights of a Sam2Model folder, strictly. Raises BadWeights."""
+        from transformers import Sam2Model
+
+        try:
+            model, info = Sam2Model.from_pretrained(folder, local_files_only=True, dtype=torch.float32, output_loading_info=True)
+        except Exception as error:  # the library raises many kinds
+            raise BadWeights(f"{folder}: its weights cannot be read ({str(error).splitlines()[0][:100]})") from error
+        missing = sorted(name for name in info["missing_keys"] if name.startswith("mask_decoder."))
+        if missing:
+            raise BadWeights(f"{folder}: '{missing[0]}' is missing ({len(missing)} weights): it is damaged or no SAM 2")
+        self.net.load_state_dict(model.mask_decoder.state_dict())
 
     def forward(self, queries: Tensor, features: Features, of: Tensor) -> Tensor:
         """queries [T, C], of [T] (index of each query's picture) -> mask logits [T, 4h, 4w]."""

@@ -44,7 +44,8 @@ class AnnexeConfig:
     (null: Llama). mean, std: of the tower's pictures, RGB in 0..1.
     pixels: where the pixel features come from, "depth_anything" or "tower". depth_anything: DepthAnythingConfig.
     pixel_size: side of the square picture that Depth-Anything sees. depth: whether a depth decoder makes them depth-aware.
-    decoder: "light" or "sam2"; channels, decoder_layers, decoder_heads: its size.
+    decoder: "light" or "sam2"; channels, decoder_layers, decoder_heads: its size. sam2: sizes of a SAM 2 that it was taken from
+    (values of a Sam2MaskDecoderConfig; null: from channels, layers and heads).
     conditioning: what drives the masks: "hidden", the language model's output states at the mask tokens, or "input", the
     mean of its input embeddings as in the released code (for comparison: the answer is in them in training only).
     analysis: "context", the analysis is written first and read by the answer step, or "apart".
@@ -66,6 +67,7 @@ class AnnexeConfig:
     channels: int = 256
     decoder_layers: int = 2
     decoder_heads: int = 8
+    sam2: dict | None = None
     conditioning: str = "hidden"
     analysis: str = "context"
     answer_style: str = "names"
@@ -82,6 +84,12 @@ class AnnexeConfig:
         ):
             if getattr(self, name) not in choices:
                 raise BadConfig(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        for name, none in (("tower", True), ("llm", True), ("sam2", True), ("depth_anything", False)):
+            value = getattr(self, name)
+            if not (isinstance(value, dict) or (none and value is None)):
+                raise BadConfig(f"{name} must hold the values of a transformers configuration, got {value!r:.40}")
+        if not isinstance(self.language, VLM4HOIConfig):
+            raise BadConfig(f"language must hold the sizes of the language side, got {self.language!r:.40}")
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
         if self.channels % 8 or self.channels % self.decoder_heads:
@@ -322,8 +330,11 @@ class AnnexeModule(nn.Module):
         return self.language.device
 
     def read(self, batch: dict) -> Read:
-        """batch: pixel_values, input_ids, attention_mask -> Read. Sequence b belongs to picture `picture[b]` of pixel_values."""
-        patches = self.language.patches(batch["pixel_values"])
+        """batch: pixel_values, input_ids, attention_mask -> Read. Sequence b belongs to picture `picture[b]` of pixel_values.
+
+        patches float [P, N, W], if there: what a frozen tower gave for the pictures before, so that it is not run again.
+        """
+        patches = batch["patches"] if "patches" in batch else self.language.patches(batch["pixel_values"])
         picture = batch["picture"]
         tokens = self.language.tokens(patches)[picture]
         embeddings, states = self.language.read(batch["input_ids"], batch["attention_mask"], tokens)
@@ -381,7 +392,9 @@ class AnnexeModule(nn.Module):
         else:
             losses["depth"] = features.fine.sum() * 0.0
         if len(queries):
-            of = batch["picture"][batch["mask_rows"]]
+            # pictures without a mask need no decoding
+            shown, of = batch["picture"][batch["mask_rows"]].unique(return_inverse=True)
+            features = heads.Features(features.coarse[shown], features.fine[shown], None)
             losses["mask"] = heads.mask_loss(self.decoder(queries, features, of).float(), batch["masks"]).mean()
         else:
             # no mask in this pass: still connected to the graph, so that every process has the same gradients to exchange
@@ -403,8 +416,10 @@ def mask_side(config: AnnexeConfig) -> dict[str, nn.Module | nn.Parameter]:
     if config.conditioning == "input":
         # only the released design needs them: without the tokens' own states nothing tells the first mask from the second
         parts["slots"] = nn.Parameter(torch.randn(len(TOKENS), config.channels) * 0.5)
-    decoder = heads.LightDecoder if config.decoder == "light" else heads.Sam2Decoder
-    parts["decoder"] = decoder(config.channels, config.decoder_layers, config.decoder_heads)
+    if config.decoder == "light":
+        parts["decoder"] = heads.LightDecoder(config.channels, config.decoder_layers, config.decoder_heads)
+    else:
+        parts["decoder"] = heads.Sam2Decoder(config.channels, config.decoder_layers, config.decoder_heads, config.sam2)
     parts["target"] = heads.TargetHead(width)
     return parts
 

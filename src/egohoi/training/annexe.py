@@ -178,6 +178,21 @@ class Annexe(Recipe):
 
     def _start(self):
         """(AnnexeConfig, processor, untrained parts) that training starts with."""
+        choices, processor, untrained = self._parts()
+        if self.config.model.sam2 is not None:
+            from egohoi.models.annexe_heads import sam2_sizes
+
+            if choices.decoder != "sam2":
+                raise BadConfig("model.sam2 names SAM 2's weights, but model.decoder is not sam2")
+            choices = dataclasses.replace(choices, sam2=sam2_sizes(self.config.model.sam2))
+            if choices.sam2["hidden_size"] != choices.channels:
+                raise BadConfig(
+                    f"model.sam2: {self.config.model.sam2} has {choices.sam2['hidden_size']} channels, the model {choices.channels}: "
+                    "both must have the same (model.small.channels, or another start)"
+                )
+        return choices, processor, untrained
+
+    def _parts(self):
         from egohoi.models.annexe import read_config
         from egohoi.models.annexe_module import AnnexeConfig, changed
         from egohoi.models.annexe_processor import AnnexeProcessor, small_tokenizer
@@ -238,11 +253,7 @@ class Annexe(Recipe):
                 annexe_assemble.fill(module, given.llm, given.tower, depth)
             module.language.to(dtype)
         if given.sam2 is not None:
-            from egohoi.models.annexe_heads import Sam2Decoder
-
-            if self.choices.decoder != "sam2":
-                raise BadConfig("model.sam2 names SAM 2's weights, but model.decoder is not sam2")
-            module.decoder = Sam2Decoder(self.choices.channels, folder=given.sam2)
+            module.decoder.take(given.sam2)
         module.language.prepare_training(given.checkpointing)
         module.freeze()
         for parameter in module.parameters():
@@ -256,7 +267,7 @@ class Annexe(Recipe):
         from egohoi.models.annexe import read_config
 
         kept, _ = read_config(self.config.model.start)
-        return all(getattr(kept, name) == getattr(self.choices, name) for name in ("pixels", "depth", "decoder", "conditioning"))
+        return all(getattr(kept, name) == getattr(self.choices, name) for name in ("pixels", "depth", "decoder", "sam2", "conditioning"))
 
     def _put(self, module, folder: str) -> None:
         """Weights of a folder whose parts differ from the wished ones: what fits by name and shape; the language side must."""

@@ -103,10 +103,11 @@ def cropped(sample: Sample, left: float, top: float, right: float, bottom: float
 
 def coloured(sample: Sample, gain: Sequence[float], contrast: float) -> Sample:
     """The sample with each channel multiplied by its gain and the contrast changed around the mean."""
-    values = sample.pixels.astype(np.float32)
-    mean = values.mean()
-    values = ((values - mean) * contrast + mean) * np.asarray(gain, np.float32)
-    return replace(sample, pixels=np.clip(values, 0, 255).astype(np.uint8))
+    mean = float(sample.pixels.mean())
+    levels = (np.arange(256, dtype=np.float32) - mean) * contrast + mean
+    # one table of 256 levels a channel: what happens to a pixel depends on its level alone
+    table = np.clip(levels * np.asarray(gain, np.float32)[:, None], 0, 255).astype(np.uint8)
+    return replace(sample, pixels=np.asarray(Image.fromarray(sample.pixels).point(table.ravel().tolist())))
 
 
 def augmented(sample: Sample, settings: Augment, rng) -> Sample:
@@ -131,28 +132,35 @@ def prepared(sample: Sample, processor: AnnexeProcessor) -> dict:
     config = processor.config
     side = config.mask_side
     made: dict = dict(processor.pixels(sample.pixels))
-    made["masks"] = torch.stack([_cells(m, side) for m in sample.masks]) if sample.masks else torch.zeros(0, side, side)
-    made["depth"], made["depth_valid"] = _depth(sample.depth if config.depth else None, side)
-    if config.answer_style == "published" and sample.names:
-        answer = annexe_text.tag(sample.answer, sample.names)
-    else:
-        answer = annexe_text.join(sample.names) if sample.names else sample.answer
-    asked = annexe_text.QUERY_PROMPT.format(query=sample.query)
-    described = (annexe_text.ANALYSIS_PROMPT, sample.caption)
-    if config.analysis == "context":
-        made["sequences"] = [(processor.sequence([described, (asked, answer)]), ("analysis", "answer"))]
-    else:
-        made["sequences"] = [(processor.sequence([described]), ("analysis",)), (processor.sequence([(asked, answer)]), ("answer",))]
-    made["has_target"] = float(bool(sample.names))
+    made["masks"] = torch.stack([cells(m, side) for m in sample.masks]) if sample.masks else torch.zeros(0, side, side)
+    made["depth"], made["depth_valid"] = depth_cells(sample.depth if config.depth else None, side)
+    made["sequences"], made["has_target"] = worded(sample.query, sample.caption, sample.answer, sample.names, processor)
     return made
 
 
-def _cells(mask: np.ndarray, side: int) -> torch.Tensor:
+def worded(query: str, caption: str, answer: str, names: Sequence[str], processor: AnnexeProcessor) -> tuple[list, float]:
+    """The words of one item -> ([(sequence, what its answers are)], 1.0 with a target or 0.0 without)."""
+    config = processor.config
+    if config.answer_style == "published" and names:
+        answer = annexe_text.tag(answer, names)
+    elif names:
+        answer = annexe_text.join(names)
+    asked = annexe_text.QUERY_PROMPT.format(query=query)
+    described = (annexe_text.ANALYSIS_PROMPT, caption)
+    if config.analysis == "context":
+        sequences = [(processor.sequence([described, (asked, answer)]), ("analysis", "answer"))]
+    else:
+        sequences = [(processor.sequence([described]), ("analysis",)), (processor.sequence([(asked, answer)]), ("answer",))]
+    return sequences, float(bool(names))
+
+
+def cells(mask: np.ndarray, side: int) -> torch.Tensor:
+    """The covered part of each cell of a grid: bool or float [H, W] -> float32 [side, side] in 0..1."""
     image = Image.fromarray(mask.astype(np.float32))
     return torch.from_numpy(np.asarray(image.resize((side, side), Image.Resampling.BOX), dtype=np.float32).copy()).clamp(0, 1)
 
 
-def _depth(depth: np.ndarray | None, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+def depth_cells(depth: np.ndarray | None, side: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(depth in 0..1, measured part of each cell), both [side, side]; nothing measured gives zeros."""
     empty = torch.zeros(side, side)
     if depth is None or not (depth > 0).any():
@@ -160,8 +168,8 @@ def _depth(depth: np.ndarray | None, side: int) -> tuple[torch.Tensor, torch.Ten
     valid = (depth > 0).astype(np.float32)
     low, high = float(depth[depth > 0].min()), float(depth.max())
     scaled = (depth - low) / max(high - low, 1e-6) * valid
-    share = _cells(valid, side)
-    return (_cells(scaled, side) / share.clamp(min=1e-6)) * (share > 0), share
+    share = cells(valid, side)
+    return (cells(scaled, side) / share.clamp(min=1e-6)) * (share > 0), share
 
 
 def collate(items: list[dict], processor: AnnexeProcessor) -> dict:
@@ -189,7 +197,7 @@ def collate(items: list[dict], processor: AnnexeProcessor) -> dict:
         "mask_rows": torch.tensor(rows, dtype=torch.long), "mask_places": torch.tensor(places, dtype=torch.long),
         "mask_order": torch.tensor(order, dtype=torch.long), "masks": torch.cat([item["masks"] for item in items]),
     }
-    for key in ("pixel_values", "depth_pixels", "depth", "depth_valid"):
+    for key in ("pixel_values", "patches", "depth_pixels", "depth", "depth_valid"):
         if key in items[0]:
             batch[key] = torch.stack([item[key] for item in items])
     return batch
