@@ -70,13 +70,13 @@ def test_the_numbers_are_those_worked_out_by_hand(data, tmp_path, capsys):
 def test_the_screen_shows_both_protocols_and_why_they_differ(data, tmp_path, capsys):
     assert run(data, "--predictions", saved(tmp_path / "p.jsonl", small.lines())) == 0
     out = capsys.readouterr().out
-    assert "5 queries of 2 frames" in out and f"{100 * BATCH_IOU:.2f}" in out and "cIoU" not in out.partition("Why the protocols differ")[0]
-    steps = [line.split() for line in out.partition("Why the protocols differ")[2].splitlines() if line.strip().startswith("cIoU")]
+    assert "5 queries of 2 frames" in out and f"{100 * BATCH_IOU:.2f}" in out and "cIoU" not in out
+    steps = [line.split() for line in out.partition("Why the protocols differ")[2].splitlines() if line.strip().startswith("masks: ")]
     shown = {" ".join(s[: next(k for k, w in enumerate(s) if w[0].isdigit())]): float(next(w for w in s if w[0].isdigit())) for s in steps}
     # without the class that the truth lacks; without the background; the whole set is the one batch
     by_hand = {"released": BATCH_IOU, "absent classes": (405 / 445 + 50 / 70) / 3, "no background": 50 / 70 / 2, "whole set": 50 / 70 / 2,
                "iou_per_target": BY_HAND["iou_per_target"], "ciou_cumulative": BY_HAND["ciou_cumulative"]}  # fmt: skip
-    assert {k: shown[f"cIoU: {k}"] for k in by_hand} == pytest.approx(by_hand, abs=1e-4)
+    assert {k: shown[f"masks: {k}"] for k in by_hand} == pytest.approx(by_hand, abs=1e-4)
 
 
 def test_plain_is_six_lines_and_nothing_else(data, tmp_path, capsys):
@@ -114,6 +114,9 @@ def test_every_layout_gives_the_same_numbers(data, tmp_path, capsys):
         found = facts(data, capsys, "--predictions", path, *more)
         assert {k: values(found)[k] for k in BY_HAND} == pytest.approx(BY_HAND, abs=1e-6), name
         assert found["released"]["annexe_batch_iou"] == pytest.approx(whole["released"]["annexe_batch_iou"], abs=1e-12), name
+    boxes = facts(data, capsys, "--predictions", tmp_path / "without.jsonl")  # boxes alone are measured as boxes
+    assert values(boxes)["entity box IoU"] == pytest.approx(BY_HAND["earl_entity_iou"], abs=1e-6) and "iou_per_target" not in values(boxes)
+    assert "entity box IoU" not in values(whole) and "entity box IoU" not in values(facts(data, capsys, "--predictions", tmp_path / "output.json"))
     found = facts(data, capsys, "--predictions", saved(tmp_path / "earl.json", small.earl()), "--masks", tmp_path / "masks")
     assert {k: values(found)[k] for k in BY_HAND} == pytest.approx(BY_HAND, abs=1e-6)
     assert facts(data, capsys, "--predictions", tmp_path / "earl.json")["strict"]["all/entity box IoU"]["value"] == pytest.approx(BY_HAND["earl_entity_iou"], abs=1e-6)

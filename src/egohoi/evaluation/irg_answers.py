@@ -19,7 +19,8 @@ class Said(NamedTuple):
 class Answer(NamedTuple):
     """analysis: None if there is none. found: whether the answer says that there is a target. things: what it names, in order.
 
-    grounded: whether the answer comes with masks at all; without, no mask measure counts it. faults: what could not be read -> number.
+    grounded: whether the answer comes with masks at all; without, no mask measure counts it, but its boxes are measured, if boxed says
+    that it comes with some. faults: what could not be read -> number.
     """
 
     text: str
@@ -27,6 +28,7 @@ class Answer(NamedTuple):
     found: bool
     things: tuple[Said, ...] = ()
     grounded: bool = True
+    boxed: bool = True
     faults: dict[str, int] = {}
 
     @property
@@ -64,7 +66,7 @@ def of_row(row: dict) -> Answer:
     found = row.get("target_found")
     if not isinstance(found, bool):
         found = bool(things)
-    return Answer(text, analysis, found, tuple(things), bool(row.get("grounded", True)), dict(faults))
+    return Answer(text, analysis, found, tuple(things), bool(row.get("grounded", True)), bool(row.get("boxed", True)), dict(faults))
 
 
 def _list(value, faults: Counter) -> Iterable:

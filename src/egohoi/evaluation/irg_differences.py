@@ -14,9 +14,9 @@ from egohoi.evaluation.tables import Cell, Table
 #: Faults that no step can show, because they decide what the published script is fed with.
 NOT_SHOWN = (
     "The released loader keeps one record a frame and appends it once for each entry, so that all entries of a frame become its last one, with "
-    "one query drawn at random; it shuffles without a seed. `released` takes the items in the order of the predictions; a file that the script "
+    "one query drawn at random; it shuffles without a seed. Released takes the items in the order of the predictions; a file that the script "
     "itself wrote (output.json) already holds these repetitions, and its strict numbers count each answered item once.\n\n"
-    "The published decision accuracy is printed for each batch and never summed up (--batches shows it). Its `with_mask` is the flag of the data; strict goes by the masks."
+    "The published decision accuracy is printed for each batch and never summed up (--batches shows it). It compares with the flag with_mask of the data; strict goes by masks_idx."
 )
 
 
@@ -37,15 +37,15 @@ def _masks(found: Evaluation, rows: Ordered):
     if whole is None or found.released is None:
         return
     sums = np.add.reduceat(whole, range(0, len(whole), BATCH), axis=0)
-    yield "cIoU: released", found.released.values["annexe_batch_iou"], "annexe_batch_iou, as published"
-    yield "cIoU: absent classes", _present(sums, 0, 4), "a class that the batch's truth lacks is left out; published, it counts as the class before it"
-    yield "cIoU: no background", _present(sums, 1, 4), "the background is no target; published, it is one of four classes and nearly always right"
-    yield "cIoU: fourth target", _present(sums, 1, 5), "the fourth target counts; published, four classes are background and three targets"
-    yield "cIoU: whole set", _present(whole.sum(axis=0, keepdims=True), 1, 5), "classes are summed over the set; published, over ten items, and a short last batch weighs as much as a full one"
+    yield "masks: released", found.released.values["annexe_batch_iou"], "annexe_batch_iou, as published"
+    yield "masks: absent classes", _present(sums, 0, 4), "a class that the batch's truth lacks is left out; published, it counts as the class before it"
+    yield "masks: no background", _present(sums, 1, 4), "the background is no target; published, it is one of four classes and nearly always right"
+    yield "masks: fourth target", _present(sums, 1, 5), "the fourth target counts; published, four classes are background and three targets"
+    yield "masks: whole set", _present(whole.sum(axis=0, keepdims=True), 1, 5), "classes are summed over the set; published, over ten items, and a short last batch weighs as much as a full one"
     measure = found.strict("iou_per_target")
-    yield "cIoU: iou_per_target", measure and measure.value, "a class is only a place in the list of one entry: each true target is compared with the mask that is its own, whatever its place"
+    yield "masks: iou_per_target", measure and measure.value, "a class is only a place in the list of one entry: each true target is compared with the mask that is its own, whatever its place"
     measure = found.strict("ciou_cumulative")
-    yield "cIoU: ciou_cumulative", measure and measure.value, "intersections and unions of everything named, summed over the set; a mask where there is no target costs its area"
+    yield "masks: ciou_cumulative", measure and measure.value, "intersections and unions of everything named, summed over the set; a mask where there is no target costs its area"
 
 
 def _present(sums: np.ndarray, first: int, last: int) -> float | None:
@@ -107,5 +107,5 @@ def stops() -> str:
     """When the published script ends with an error, for the report."""
     return (
         f"The published script stops with an error where pictures of several sizes meet in a batch of {irg_released.BATCH}, where no prediction of a batch holds a word, "
-        f"where the last batch holds one item (depth), and where the truth of a batch has no background (of {mask_metrics.ANNEXE_CLASSES} classes). `released` refuses there, strict goes on."
+        f"where the last batch holds one item (depth), and where the truth of a batch has no background (of {mask_metrics.ANNEXE_CLASSES} classes). Released refuses there, strict goes on."
     )

@@ -24,9 +24,11 @@ def record(truth: Truth, answer: Answer, *, boundary: bool = True) -> dict:
     }  # fmt: skip
     if answer.faults:
         row["faults"] = answer.faults
+    if not answer.boxed:
+        row["boxed"] = False
     if answer.grounded:
         _add_masks(row, truth, answer, boundary)
-    if answer.found and any(t.box is not None for t in answer.things):
+    elif answer.boxed:
         row["box_earl"] = _box_score(truth, answer)
     return row
 
@@ -44,9 +46,9 @@ def _add_masks(row: dict, truth: Truth, answer: Answer, boundary: bool) -> None:
 
 def _box_score(truth: Truth, answer: Answer) -> float:
     """EARL's score with boxes in place of masks, for predictions that come without."""
-    said = {t.name: t.box for t in answer.things}
-    if not truth.masks:
-        return 0.0
+    said = {t.name: t.box for t in answer.things} if answer.found else {}
+    if not truth.masks or not said:
+        return float(not truth.masks and not said)
     scores, names = [0.0] * len(truth.masks), list(said)
     for i, j in mask_metrics.match_names(names, truth.item.names).items():
         box, wanted = said[names[i]], masks.box(truth.masks[j])
@@ -69,8 +71,8 @@ def counts(row: dict) -> Score:
             out["targets above 0.5"] = (float(sum(v > 0.5 for v in row["targets"])), float(len(row["targets"])))
             if "boundary" in row:
                 out["boundary_iou"] = (sum(row["boundary"]), float(len(row["boundary"])))
-    if "box_earl" in row or any(e["box"] for e in row["entities"]) or not row["grounded"]:
-        out["entity box IoU"] = (row.get("box_earl", float(not there and not found)), 1.0)
+    if "box_earl" in row:
+        out["entity box IoU"] = (row["box_earl"], 1.0)
     said, names = ({mask_metrics.entity_name(n) for n in group} for group in ([e["name"] for e in row["entities"]] if found else [], row["truth"]["names"]))
     out["names right"] = (float(said == names), 1.0)
     return out

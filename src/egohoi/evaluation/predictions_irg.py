@@ -39,6 +39,7 @@ class Saved:
         self._places: dict[str, int] = {}  # file number and place in bytes, in one number
         self._files: list = []
         self._answers: dict[str, Answer] = {}
+        self.boxes_only = False  # lines of a model that gives boxes but never a mask
 
     @property
     def ids(self) -> dict[str, str]:
@@ -62,7 +63,8 @@ class Saved:
             return self._answers[name]
         file = self._files[self._places[name] >> 48]
         file.seek(self._places[name] & (1 << 48) - 1)
-        return irg_answers.of_row(json.loads(file.readline()))
+        answer = irg_answers.of_row(json.loads(file.readline()))
+        return answer._replace(grounded=False) if self.boxes_only else answer
 
     def open(self, files: Sequence) -> None:
         """Open the files to whose lines `place` points."""
@@ -92,7 +94,7 @@ def read(files: Sequence, plan: Plan, *, folder_of_masks=None) -> Saved:
 def _lines(files, plan: Plan, source: str) -> Saved:
     saved = Saved("lines", source, plan)
     saved.open(files)
-    unknown, doubled, canvas, other = [], [], [], []
+    unknown, doubled, canvas, other, given = [], [], [], [], set()
     for file, path in enumerate(map(Path, files)):
         for number, start, row in _rows(path, saved.faults):
             where = f"{path.name}:{number}"
@@ -109,6 +111,8 @@ def _lines(files, plan: Plan, source: str) -> Saved:
             elif got := _other_canvas(row, plan.sizes[irg_items.frame_of(name)]):
                 canvas.append(f"{name} ({got})")
             saved.place(name, file, start)
+            given.update(key for entity in _entities(row) for key in ("box", "mask") if entity.get(key) is not None)
+    saved.boxes_only = given == {"box"}
     if not saved.order and (unknown or not saved.faults):
         raise BadPredictions(f"{source}: is of another data set, none of its {len(unknown)} lines belongs to {_what(plan)}: {names(unknown)}")
     _refuse(source, plan, unknown, doubled, canvas, other, [n for n in plan.queries if not saved.placed(n)])
@@ -146,13 +150,18 @@ def _item_of(row: dict, plan: Plan, saved: Saved) -> tuple[str | None, bool]:
     return (next((n for n in found if not saved.placed(n)), found[0]) if found else None), False
 
 
+def _entities(row: dict) -> list[dict]:
+    found = row.get("entities")
+    return [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
+
+
 def _other_canvas(row: dict, size: tuple[int, int]) -> str:
     """The size of a line or of one of its masks if it is not the picture's, else ""."""
     said = row.get("size")
     if isinstance(said, list) and len(said) == 2 and tuple(said) != tuple(size):
         return f"{said[0]}x{said[1]}"
-    for entity in row.get("entities") or ():
-        mask = entity.get("mask") if isinstance(entity, dict) else None
+    for entity in _entities(row):
+        mask = entity.get("mask")
         shape = mask.get("size") if isinstance(mask, dict) else None
         if isinstance(shape, list) and len(shape) == 2 and (shape[1], shape[0]) != tuple(size):
             return f"{shape[1]}x{shape[0]}"
@@ -248,7 +257,7 @@ def _annexe(saved: Saved, rows: list[dict]) -> None:
         texts = {k: row.get(k) for k in ("vqa_ans_pred", "cap_ans_pred")}
         saved.faults.update({"answers without text": sum(not isinstance(v, str) for v in texts.values())} if not all(isinstance(v, str) for v in texts.values()) else {})
         text = str(texts["vqa_ans_pred"] or "")
-        made = Answer(text, str(texts["cap_ans_pred"] or ""), _names_a_target(text), tuple(Said(n) for n in _split(text)), grounded=False)
+        made = Answer(text, str(texts["cap_ans_pred"] or ""), _names_a_target(text), tuple(Said(n) for n in _split(text)), grounded=False, boxed=False)
         if counts[name] and saved._answers[name] != made:
             other.append(f"entry {number} ({name} was answered otherwise before)")
         saved._answers[name] = made

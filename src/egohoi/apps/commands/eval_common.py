@@ -46,8 +46,9 @@ def show(title: str, tables, as_json: bool, facts: dict) -> None:
     for table in tables:
         shown = Table(title="\n" + table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         shown.add_column("", no_wrap=True)
-        for column in table.columns:
-            shown.add_column(column, justify="right")
+        for k, column in enumerate(table.columns):
+            words = any(isinstance(cells[k].value, str) and " " in cells[k].value for _, cells in table.rows)
+            shown.add_column(column, justify="left" if words else "right")
         for name, cells in table.rows:
             shown.add_row(name, *(c.text() for c in cells))
         console.print(shown)

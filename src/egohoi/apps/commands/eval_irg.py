@@ -222,7 +222,7 @@ def _facts(o, evaluation) -> dict:
 def _page(o, evaluation, shown, plan, chosen, counts) -> None:
     from egohoi.evaluation import irg_differences, irg_tables, report
 
-    sections = [report.Section("Two protocols", f"{irg_differences.NOT_SHOWN}\n\n{irg_differences.stops()}")]
+    sections = [report.Section("About the protocols", f"{irg_differences.NOT_SHOWN}\n\n{irg_differences.stops()}")]
     if evaluation.stopped:
         sections.append(report.Section("Published numbers", f"Not shown: {evaluation.stopped}"))
     report.write(
