@@ -76,6 +76,12 @@ def test_the_first_of_overlapping_masks_has_the_pixel():
     assert m.class_counts([LEFT, MIDDLE], [MIDDLE], (4, 2))[:3] == ((2, 4, 4), (2, 6, 4), (0, 2, 0))
 
 
+def test_a_free_place_is_a_class_without_pixels():
+    placed = m.class_counts([None, LEFT], [None, MIDDLE], (4, 2))
+    assert placed == m.class_counts([EMPTY, LEFT], [EMPTY, MIDDLE], (4, 2)) and placed[1:3] == ((0, 0, 0), (2, 6, 4))
+    assert m.class_counts([LEFT, None], [None], (4, 2))[:2] == ((4, 8, 8), (0, 4, 0))
+
+
 def test_annexe_batch_iou_repeats_the_class_before_an_absent_one():
     one = m.class_counts([LEFT], [MIDDLE], (4, 2))  # background 2 of 6, class 1 2 of 6, classes 2 and 3 absent
     e = 1e-6
@@ -106,6 +112,7 @@ def test_earl_entity_iou_follows_names():
     assert m.earl_entity_iou([("blue mug", RIGHT)], truth) == 0.5
     assert m.earl_entity_iou([("mug", None)], truth) == 0.0
     assert m.earl_entity_iou([("mug", LEFT), ("mug", RIGHT)], truth) == 0.5
+    assert m.earl_entity_iou([("mug", RIGHT)], [("mug", LEFT), ("mug", RIGHT)]) == 1.0  # the last of a name stands for all
     assert (m.earl_entity_iou([], []), m.earl_entity_iou([("mug", LEFT)], []), m.earl_entity_iou([], truth)) == (1.0, 0.0, 0.0)
 
 

@@ -135,30 +135,32 @@ def class_counts(
     size: (width, height). Where masks of one side overlap, the pixel belongs to the first of them. None: a class without pixels, whose
     place stays free; an empty list is all background.
     """
-    pixels = size[0] * size[1]
-    nothing = coco.frPyObjects({"size": [size[1], size[0]], "counts": [pixels]}, size[1], size[0])
-    sides = [_disjoint([nothing if m is None else _raw(m) for m in side]) for side in (predicted, truth)]
-    areas = [[int(coco.area(m)) for m in side] for side in sides]
-    covered = [sum(side) for side in areas]
-    both = sum(_shared(p, t) for p in sides[0] for t in sides[1])
+    pixels, sides, held = size[0] * size[1], [_unions(side) for side in (predicted, truth)], {}
+    areas = [[0 if m is None else int(coco.area(m)) for m in side] for side in sides]
+
+    def shared(i: int, j: int) -> int:
+        """Pixels of the first i predicted masks that the first j true ones share."""
+        i, j = min(i, len(sides[0]) - 1), min(j, len(sides[1]) - 1)
+        if (i, j) not in held:
+            a, b = sides[0][i], sides[1][j]
+            held[i, j] = 0 if a is None or b is None else _shared(a, b)
+        return held[i, j]
+
+    covered, both = [a[-1] for a in areas], shared(len(predicted), len(truth))
     out = [ClassCounts(pixels - (covered[0] + covered[1] - both), pixels - both, pixels - covered[1])]
-    for k in range(classes - 1):
-        p, t = (side[k] if k < len(side) else None for side in sides)
-        shared = _shared(p, t) if p is not None and t is not None else 0
-        a, b = (side[k] if k < len(side) else 0 for side in areas)
-        out.append(ClassCounts(shared, a + b - shared, b))
+    for k in range(1, classes):  # what the k-th mask has and those before it have not
+        p, t = (side[k] - side[k - 1] if k < len(side) else 0 for side in areas)
+        same = shared(k, k) - shared(k - 1, k) - shared(k, k - 1) + shared(k - 1, k - 1) if p and t else 0
+        out.append(ClassCounts(same, p + t - same, t))
     return tuple(out)
 
 
-def _disjoint(rles: list[dict]) -> list[dict]:
-    """The same masks, each without the pixels of those before it."""
-    if len(rles) < 2 or int(coco.area(coco.merge(rles))) == sum(int(coco.area(r)) for r in rles):
-        return rles
-    out, taken = [], np.zeros(rles[0]["size"], dtype=bool)
+def _unions(rles: Sequence[dict | None]) -> list[dict | None]:
+    """Union of the first k masks for k = 0, 1, ...; None: no pixel."""
+    out: list[dict | None] = [None]
     for rle in rles:
-        mask = coco.decode(rle).astype(bool) & ~taken
-        taken |= mask
-        out.append(coco.encode(np.asfortranarray(mask, dtype=np.uint8)))
+        new = None if rle is None else _raw(rle)
+        out.append(out[-1] if new is None else new if out[-1] is None else coco.merge([out[-1], new]))
     return out
 
 
