@@ -405,6 +405,7 @@ def test_openapi_and_documentation(client):
     assert "box" in api["paths"]["/v1/ask"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     page = client.get("/docs").text
     assert "/v1/chat/completions" in page and "top_p" in page
+    assert "<code>response</code> for the whole" in page and "`" not in page.split("<h2>The response</h2>")[0]
     assert not re.search(r"(src|href)=['\"]?(https?:)?//", page), "the documentation must work without a network"
 
 

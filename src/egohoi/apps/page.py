@@ -72,22 +72,27 @@ def _missing() -> Response:
     return JSONResponse({"error": {"message": "no such page", "type": "Refused"}}, 404)
 
 
+def _prose(text: str) -> str:
+    """HTML of a description, in which code stands between backticks."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+
+
 def document(api: dict) -> str:
     """The API's documentation as one HTML page, from its OpenAPI description."""
     parts = []
     for path, methods in api["paths"].items():
         for method, about in methods.items():
-            parts.append(f"<section><h2><code>{method.upper()} {html.escape(path)}</code></h2><p>{html.escape(about.get('description', ''))}</p>")
+            parts.append(f"<section><h2><code>{method.upper()} {html.escape(path)}</code></h2><p>{_prose(about.get('description', ''))}</p>")
             content = about.get("requestBody", {}).get("content", {})
             if content:
                 parts.append(f"<p class=muted>Body: {html.escape(' or '.join(content))}</p><table><tr><th>field<th>type<th>meaning")
                 for name, field in next(iter(content.values()))["schema"]["properties"].items():
                     kind = field.get("type") or "/".join(k.get("type", "") for k in field.get("anyOf", []) if k.get("type") != "null")
-                    parts.append(f"<tr><td><code>{name}</code><td>{kind}<td>{html.escape(field.get('description', ''))}")
+                    parts.append(f"<tr><td><code>{name}</code><td>{kind}<td>{_prose(field.get('description', ''))}")
                 parts.append("</table>")
             for status, reply in about.get("responses", {}).items():
                 if status not in ("200", "422"):
-                    parts.append(f"<p class=muted>{status}: {html.escape(reply['description'])}</p>")
+                    parts.append(f"<p class=muted>{status}: {_prose(reply['description'])}</p>")
             parts.append("</section>")
     schema = html.escape(json.dumps(api["paths"]["/v1/ask"]["post"]["responses"]["200"]["content"]["application/json"]["schema"], indent=1))
     return (
