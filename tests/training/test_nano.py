@@ -90,8 +90,12 @@ def test_training_goes_on_from_a_nano_folder_with_its_nouns(folder, tmp_path):
     before, after = load_file(start / "detector.safetensors"), load_file(tmp_path / "second" / "detector.safetensors")
     assert all(torch.allclose(before[k].float(), after[k].float()) for k in before)
     assert json.loads((tmp_path / "second" / "nouns.json").read_text()) == json.loads((start / "config.json").read_text())["nouns"]
-    with pytest.raises(BadConfig, match="is not a nano folder"):
-        nano.run(config(folder, tmp_path / "third", vision={"start": str(folder)}))
+    nano.run(config(folder, tmp_path / "second", language={"start": str(start), "gguf": None, "steps": 1, "rate": 0.0}))
+    before, after = (load_file(f / "language.safetensors") for f in (start, tmp_path / "second" / "model"))
+    assert all(torch.allclose(before[k].float(), after[k].float(), atol=1e-3) for k in before)
+    for stage in ("vision", "language"):
+        with pytest.raises(BadConfig, match=f"{stage}.start: .* is not a nano folder"):
+            nano.run(config(folder, tmp_path / "second", **{stage: {"start": str(folder)}}))
 
 
 def test_wrong_configurations_and_empty_data(folder, tmp_path):

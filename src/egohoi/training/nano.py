@@ -24,7 +24,7 @@ DEFAULTS = {
         "workers": 1,
     },
     "language": {
-        "train": [], "gguf": None, "merges": 16000, "word_size": 256, "width": 256, "layers": 4, "heads": 8, "steps": 1500, "batch": 48,
+        "train": [], "start": None, "gguf": None, "merges": 16000, "word_size": 256, "width": 256, "layers": 4, "heads": 8, "steps": 1500, "batch": 48,
         "rate": 1.5e-3, "warmup": 50, "decay": 0.05, "minutes": 0.0, "save_every": 200, "log_every": 25, "scenes": 0, "held_out": 0.05, "precision": "float32",
     },
 }  # fmt: skip
@@ -107,6 +107,13 @@ def save(path: Path, state: dict) -> None:
     os.replace(part, path)
 
 
+def _nano_folder(folder: Path, key: str) -> dict:
+    """The config.json of a nano folder that the configuration's `key` names. Raises BadConfig."""
+    if not (folder / "config.json").is_file():
+        raise BadConfig(f"{key}: {folder} is not a nano folder (no config.json there)")
+    return json.loads((folder / "config.json").read_text())
+
+
 def train_vision(config: dict) -> Path:
     """Stage 1. Returns the path of the averaged detector weights (safetensors)."""
     import torch
@@ -123,9 +130,7 @@ def train_vision(config: dict) -> Path:
         torch.set_num_threads(config["threads"])
     scenes = read_all(c["train"])
     start = Path(c["start"]) if c["start"] else None
-    if start and not (start / "config.json").is_file():
-        raise BadConfig(f"vision.start: {start} is not a nano folder (no config.json there)")
-    nouns = json.loads((start / "config.json").read_text())["nouns"] if start else noun_list(scenes, c["nouns"])
+    nouns = _nano_folder(start, "vision.start")["nouns"] if start else noun_list(scenes, c["nouns"])
     out.mkdir(parents=True, exist_ok=True)
     listed = out / "nouns.json"
     if listed.exists():  # a resumed run keeps its nouns, whatever data has been added
@@ -219,16 +224,25 @@ def train_language(config: dict) -> None:
     nouns = json.loads((out / "nouns.json").read_text())
     detector = Detector(len(nouns))
     detector.load_state_dict(load_file(out / "detector.safetensors"))
-    tokenizer, table = text.from_gguf(c["gguf"], c["merges"])
     if c["precision"] not in ("float32", "bfloat16"):
         raise BadConfig(f"language.precision: {c['precision']}; write float32 or bfloat16")
     views = data.views(read_all(c["train"])[: c["scenes"] or None], detector.eval(), out / "views.pt")
     kept = max(1, round(len(views) * (1 - c["held_out"])))
     views, held_out = views[:kept], views[kept:]
-    words = data.answer_words(tokenizer, [v.scene for v in views], nouns, seed)
-    sizes = LanguageConfig(len(table), c["word_size"], len(nouns), tuple(words), c["width"], c["layers"], c["heads"])
-    model = Language(sizes)
-    model.words.copy_(torch.from_numpy(text.reduce(table, c["word_size"])))
+    if c["start"]:
+        start = Path(c["start"])
+        known = _nano_folder(start, "language.start")
+        if known["nouns"] != nouns:
+            raise BadConfig(f"language.start: {start} names other nouns than the detector in {out}: set vision.start to the same folder")
+        sizes = LanguageConfig(**{**known["language"], "outputs": tuple(known["language"]["outputs"])})
+        tokenizer, words, model = text.load(start / "tokenizer.json"), list(sizes.outputs), Language(sizes)
+        model.load_state_dict({k: v.float() for k, v in load_file(start / "language.safetensors").items()})
+    else:
+        tokenizer, table = text.from_gguf(c["gguf"], c["merges"])
+        words = data.answer_words(tokenizer, [v.scene for v in views], nouns, seed)
+        sizes = LanguageConfig(len(table), c["word_size"], len(nouns), tuple(words), c["width"], c["layers"], c["heads"])
+        model = Language(sizes)
+        model.words.copy_(torch.from_numpy(text.reduce(table, c["word_size"])))
     decay = [p for p in model.parameters() if p.dim() > 1]
     plain = [p for p in model.parameters() if p.dim() <= 1]
     optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": c["decay"]}, {"params": plain, "weight_decay": 0.0}], lr=c["rate"], betas=(0.9, 0.98))
