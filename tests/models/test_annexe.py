@@ -223,6 +223,15 @@ def test_boxes_and_points_are_refused_in_one_line():
         made().ask(picture(), "", box=(1, 1, 9, 9))
 
 
+def test_a_question_beyond_the_language_models_reach_is_refused():
+    llm = {"model_type": "gpt2", "vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 1, "n_head": 4, "n_positions": 200,
+           "bos_token_id": 1, "eos_token_id": 2}
+    model = made(llm=llm, analysis="apart")
+    assert model.ask(picture(), "the mug", task="answer").task == "answer"
+    with pytest.raises(BadQuery, match="tokens, the language model of annexe reads 200"):
+        model.ask(picture(), "the mug and the plate " * 20)
+
+
 def test_untrained_masks_are_not_given():
     model = made()
     model.untrained = ("decoder",)
@@ -248,6 +257,34 @@ def test_files_are_strict(tmp_path):
         egohoi.load(f"annexe:{tmp_path}", device="cpu")
     with pytest.raises(BadWeights, match="no such folder"):
         egohoi.load(f"annexe:{tmp_path}/none", device="cpu")
+
+
+@pytest.mark.parametrize("place, value", [
+    ("annexe", 5), ("annexe", None), ("untrained", 7), ("untrained", [1]), ("annexe.language", 5), ("annexe.tower", "eva"),
+    ("annexe.depth_anything", None), ("annexe.sam2", []), ("annexe.mean", None), ("annexe.mean", [1, 2]), ("annexe.std", 0), ("annexe.std", [0, 1, 1]),
+    ("annexe.channels", "x"), ("annexe.channels", 0), ("annexe.threshold", None), ("annexe.pixel_size", "x"), ("annexe.pixel_size", 0),
+    ("annexe.decoder_layers", -1), ("annexe.decoder_layers", "x"), ("annexe.decoder_heads", 0), ("annexe.language.llama.vocab_size", "x"),
+    ("annexe.language.llama.eos_token_id", []), ("annexe.language.llama.eos_token_id", {}), ("annexe.language.llama.rms_norm_eps", "x"),
+    ("annexe.language.vision_eps", None), ("annexe.depth_anything.patch_size", 0), ("annexe.depth_anything.backbone_config", 3),
+])
+def test_a_configuration_that_makes_no_network_is_one_line(folder_of, place, value):
+    values = json.loads((folder_of / "good.json").read_text())
+    inner = values
+    for key in place.split(".")[:-1]:
+        inner = inner[key]
+    inner[place.split(".")[-1]] = value
+    (folder_of / "config.json").write_text(json.dumps(values))
+    with pytest.raises((BadWeights, BadConfig)) as caught:
+        egohoi.load(f"annexe:{folder_of}", device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("annexe")
+    made().save_pretrained(folder)
+    (folder / "good.json").write_bytes((folder / "config.json").read_bytes())
+    return folder
 
 
 def test_training_and_inference_write_the_same_prompt():

@@ -174,6 +174,12 @@ class Annexe(Model):
         prompts = [self.processor.sequence(t).ids for t in turns]
         options: dict = {"num_beams": settings.beams, "use_cache": True}
         limit = settings.max_new_tokens or self.config.language.max_new_tokens
+        longest, room = max(map(len, prompts)), getattr(self.module.language.llama_model.config, "max_position_embeddings", None)
+        if room is not None and longest + limit > room:
+            raise BadQuery(
+                f"picture, question and answer need {longest + limit} tokens, the language model of {self.name} reads {room}: "
+                "ask a shorter question or for a shorter answer (max_new_tokens)"
+            )
         if settings.temperature == 0:
             return self._generate(prompts, images, limit, options)
         options |= {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p}
@@ -289,7 +295,10 @@ def read_config(folder) -> tuple[AnnexeConfig, tuple[str, ...]]:
     if not isinstance(values, dict) or values.get("model_type") != "annexe":
         kind = values.get("model_type") if isinstance(values, dict) else None
         raise BadWeights(f"{path}: model_type is {kind!r}, not 'annexe': load it as the kind that it is")
-    return AnnexeConfig.from_dict(values.get("annexe", {}), str(path)), tuple(values.get("untrained", ()))
+    untrained = values.get("untrained", [])
+    if not isinstance(untrained, list) or not all(isinstance(part, str) for part in untrained):
+        raise BadConfig(f"{path}: 'untrained' must be a list of parts, got {untrained!r:.40}")
+    return AnnexeConfig.from_dict(values.get("annexe", {}), str(path)), tuple(untrained)
 
 
 def write_config(folder, config: AnnexeConfig, untrained: Sequence[str] = ()) -> None:
@@ -330,7 +339,8 @@ def load_module(folder, config: AnnexeConfig, dtype: torch.dtype | None = None) 
     except EgohoiError:
         raise
     except Exception as error:  # transformers raises many kinds for configurations that do not fit
-        raise BadWeights(f"{folder}/{CONFIG_FILE}: no network can be built from it ({type(error).__name__}: {str(error)[:120]})") from error
+        said = " ".join(str(error).split())[:120]
+        raise BadWeights(f"{folder}/{CONFIG_FILE}: no network can be built from it ({type(error).__name__}: {said})") from error
     own = module.state_dict()
     # weights that two names share are stored under one of them
     shared = {n: t.data_ptr() for n, t in own.items() if not t.is_meta}

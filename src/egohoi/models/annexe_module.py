@@ -6,6 +6,7 @@ language model's *output* state at each of those tokens becomes a query; a groun
 features into a mask; a head decides from the state before the answer whether there is a target at all.
 """
 
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 
 import torch
@@ -40,7 +41,8 @@ class AnnexeConfig:
     """Sizes and choices; the defaults are the paper's model.
 
     language: sizes of vision tower, projector, language model and LoRA. tower: another vision tower, the `to_dict` of a
-    transformers vision configuration with its `model_type` (null: EVA; {model_type: nano}: the encoder that the package carries). llm: another causal language model, likewise
+    transformers vision configuration with its `model_type` (null: EVA; {model_type: nano}: the encoder that the package
+    carries). llm: another causal language model, likewise
     (null: Llama). mean, std: of the tower's pictures, RGB in 0..1.
     pixels: where the pixel features come from, "depth_anything" or "tower". depth_anything: DepthAnythingConfig.
     pixel_size: side of the square picture that Depth-Anything sees. depth: whether a depth decoder makes them depth-aware.
@@ -83,20 +85,31 @@ class AnnexeConfig:
             ("train_pixels", ("none", "head", "all")),
         ):
             if getattr(self, name) not in choices:
-                raise BadConfig(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+                raise BadConfig(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r:.40}")
         for name, none in (("tower", True), ("llm", True), ("sam2", True), ("depth_anything", False)):
             value = getattr(self, name)
             if not (isinstance(value, dict) or (none and value is None)):
                 raise BadConfig(f"{name} must hold the values of a transformers configuration, got {value!r:.40}")
         if not isinstance(self.language, VLM4HOIConfig):
             raise BadConfig(f"language must hold the sizes of the language side, got {self.language!r:.40}")
-        object.__setattr__(self, "mean", tuple(self.mean))
-        object.__setattr__(self, "std", tuple(self.std))
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if not isinstance(values, (list, tuple)) or len(values) != 3 or not all(map(_number, values)) or (name == "std" and min(values) <= 0):
+                raise BadConfig(f"{name} must be three numbers{' above 0' if name == 'std' else ''} (RGB), got {values!r:.40}")
+            object.__setattr__(self, name, tuple(values))
+        patch = self.depth_anything.get("patch_size", 14)
+        sizes = {k: getattr(self, k) for k in ("pixel_size", "channels", "decoder_layers", "decoder_heads")}
+        for name, value in {**sizes, "depth_anything: patch_size": patch}.items():
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise BadConfig(f"{name} must be a positive whole number, got {value!r:.40}")
+        for name in ("depth", "train_tower"):
+            if not isinstance(getattr(self, name), bool):
+                raise BadConfig(f"{name} must be true or false, got {getattr(self, name)!r:.40}")
         if self.channels % 8 or self.channels % self.decoder_heads:
             raise BadConfig(f"channels must be a multiple of 8 and of decoder_heads ({self.decoder_heads}), got {self.channels}")
-        if self.pixels == "depth_anything" and self.pixel_size % self.depth_anything.get("patch_size", 14):
+        if self.pixels == "depth_anything" and self.pixel_size % patch:
             raise BadConfig(f"pixel_size {self.pixel_size} is not a multiple of Depth-Anything's patch size")
-        if not 0 < self.threshold < 1:
+        if not _number(self.threshold) or not 0 < self.threshold < 1:
             raise BadConfig(f"threshold must lie between 0 and 1, got {self.threshold}")
 
     @property
@@ -113,6 +126,8 @@ class AnnexeConfig:
     @classmethod
     def from_dict(cls, values: dict, where: str = "config.json") -> "AnnexeConfig":
         """Read `to_dict`'s output. Raises BadConfig."""
+        if not isinstance(values, dict):
+            raise BadConfig(f"{where}: 'annexe' must hold the values of the model, got {values!r:.40}")
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
             raise BadConfig(f"{where}: unknown key '{unknown[0]}'")
@@ -150,6 +165,10 @@ class AnnexeConfig:
             "train_tower": True, "train_language": "full", "train_pixels": "all",
         }
         return cls(**{**sizes, **changes})
+
+
+def _number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class MoreTokens(nn.Module):

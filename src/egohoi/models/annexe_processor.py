@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from egohoi.errors import BadWeights, need
+from egohoi.errors import BadConfig, BadWeights, need
 from egohoi.images import Picture
 from egohoi.models.annexe_module import DEPTH_MEAN, DEPTH_STD, AnnexeConfig
 from egohoi.models.annexe_text import TOKENS
@@ -40,11 +40,14 @@ class AnnexeProcessor:
     def __init__(self, tokenizer, config: AnnexeConfig):
         self.tokenizer = tokenizer
         self.config = config
-        self.first = int(config.language.llama["vocab_size"])
-        eos = config.language.llama.get("eos_token_id", tokenizer.eos_token_id)
-        self.eos = eos[0] if isinstance(eos, list) else eos
+        self.first = config.language.llama["vocab_size"]
+        ends = config.language.llama.get("eos_token_id", tokenizer.eos_token_id)
+        self.eos = ends[0] if isinstance(ends, list) and ends else ends
         if self.eos is None:
             raise BadWeights("the tokenizer has no end symbol (eos_token)")
+        for name, value in (("vocab_size", self.first), ("eos_token_id", self.eos)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise BadConfig(f"language.llama: {name} must be a whole number, got {value!r:.40}")
         self.bos = tokenizer.bos_token_id
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos
         if max(self.eos, self.bos or 0, self.pad) >= self.first:
