@@ -30,9 +30,10 @@ def test_bench_times_a_model(tmp_path, capsys):
 
     module = tiny_model()
     save_pretrained(module, tiny_processor(module.config), tmp_path / "m")
-    arguments = ["bench", "--model", f"vlm4hoi:{tmp_path / 'm'}", "--repeat", "1", "--max-new-tokens", "2", "--device", "cpu"]
+    arguments = ["bench", "--model", f"vlm4hoi:{tmp_path / 'm'}", "--repeat", "1", "--max-new-tokens", "6", "--device", "cpu"]
     assert main([*arguments, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["seconds"]["new picture"] > 0 and shown["peak_bytes"] > 1e8 and shown["pictures"] == 1
+    assert shown["pieces_per_second"] > 0
     assert main([*arguments, "--precision", "int3"]) == 2
     assert "precision must be one of" in capsys.readouterr().err

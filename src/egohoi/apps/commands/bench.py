@@ -16,7 +16,7 @@ def bench(
     max_new_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Time a model: loading, seconds a question on new and on known pictures, peak memory."""
+    """Time a model: loading, seconds a question on new and on known pictures, pieces of text (tokens) a second, peak memory."""
     import json
     import resource
     import statistics
@@ -28,6 +28,7 @@ def bench(
     from egohoi import images
     from egohoi import models as kinds
     from egohoi.models.base import Generation
+    from egohoi.records import Query
 
     settings = Generation(max_new_tokens=max_new_tokens)
     pictures = [images.load(path) for path in image or ()]
@@ -50,12 +51,15 @@ def bench(
     round_of(0)
     fresh = [round_of(k + 1) for k in range(repeat)]
     known = [round_of(repeat) for _ in range(repeat)]
+    times = [time.perf_counter() for piece in loaded.stream(pictures[0], Query(question), settings) if isinstance(piece, str)]
     result = {
         "model": model, "question": question, "pictures": len(pictures), "rounds": repeat, "threads": torch.get_num_threads(),
         "seconds": {
             "loading": loading, "new picture": statistics.median(fresh), "known picture": statistics.median(known),
             "slowest": max(fresh),
         },
+        # A piece is a token in language models, but for characters that several tokens make.
+        "pieces_per_second": (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else None,
         # ru_maxrss is in KiB on Linux and in bytes on macOS.
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if _mac() else 1024),
         "gpu_peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
@@ -65,6 +69,8 @@ def bench(
         return
     for name, value in result["seconds"].items():
         typer.echo(f"{name:<14} {value:8.3f} s")
+    if result["pieces_per_second"] is not None:
+        typer.echo(f"{'text':<14} {result['pieces_per_second']:8.1f} pieces a second")
     typer.echo(f"{'peak memory':<14} {result['peak_bytes'] / 1e9:8.2f} GB, {result['threads']} threads")
     if result["gpu_peak_bytes"] is not None:
         typer.echo(f"{'peak GPU':<14} {result['gpu_peak_bytes'] / 1e9:8.2f} GB")
