@@ -173,6 +173,22 @@ def test_a_line_that_does_not_belong_is_an_error_that_names_it(data, tmp_path, c
     assert message in error and len(error.strip().splitlines()) == 1 and not out and not (tmp_path / "r.html").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is of another data set"), (b"\x89PNG\r\n\x1a\n\x00\xff", "5 of 5 items have no prediction"),
+        (b'{"k1": {"question": "Where is the cup", "ref_answer": "{<1><2><3><4>}"}}', "is of another data set"),  # HOI-QA's
+        (b'[{"id": "v1", "image_path": "f.jpg", "question": "Where?"}]', "is of another data set"), (b"[", "a/0/0"), (b"[" * 100_000, "a/0/0"), (b"{" * 100_000, "a/0/0"),
+    ],
+    ids=["empty", "picture", "dict", "list", "torn", "deep list", "deep dict"],
+)  # fmt: skip
+def test_a_file_of_something_else_is_one_line(data, tmp_path, capsys, content, message):
+    (tmp_path / "p.json").write_bytes(content)
+    assert run(data, "--predictions", tmp_path / "p.json") == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.strip().splitlines()) == 1 and len(error) < 600
+
+
 @pytest.mark.parametrize("rows", [small.annexe(), small.earl()], ids=["annexe", "earl"])
 def test_lists_that_do_not_belong_are_errors_too(data, tmp_path, capsys, rows):
     image = "img_path" if "img_path" in rows[0] else "image_path"
@@ -241,6 +257,13 @@ def test_a_stopped_run_ends_in_the_same_bytes(data, tmp_path, capsys):
     for text, message in ((b"not a record\n", "is no record file"), (whole.replace(b'"test"', b'"val"', 1), "another run (split differ)")):
         out.write_bytes(text)
         assert run(data, "--predictions", lines, "--out", out) == 2 and message in capsys.readouterr().err
+    out.write_bytes(whole)
+    saved(lines, small.lines()[::-1])  # other predictions under the same name
+    assert run(data, "--predictions", lines, "--out", out) == 2 and "another run (files differ)" in capsys.readouterr().err
+    out.unlink()
+    assert run(data, "--predictions", lines, "--out", out) == 0
+    whole = out.read_bytes()
+    capsys.readouterr()
     first, *rest = whole.splitlines(keepends=True)
     out.write_bytes(first + b"".join(rest[::-1]))
     assert run(data, "--predictions", lines, "--out", out) == 2 and "holds the record of b/0/0 in the place of a/0/0" in capsys.readouterr().err

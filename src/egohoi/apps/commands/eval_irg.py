@@ -91,11 +91,13 @@ def _source(o) -> str:
 
 def _records(o, plan, asked, saved, depth, piece, out, depths):
     """Records of this process's frames, kept in `out`; a stopped run goes on behind the last one."""
-    from egohoi.evaluation.records import Records
+    from egohoi.evaluation.records import Records, state
 
+    given = state([*o["predictions"], *filter(None, (o["masks"], o["depth"]))]) if saved and o["out"] else None
     header = {
         "benchmark": "irg", "data": str(o["data"]), "split": o["split"], "source": _source(o), "limit": o["limit"], "queries": o["queries"],
         "masks": o["masks"] and str(o["masks"]), "depth": o["depth"] and str(o["depth"]), "shard": "/".join(map(str, piece)),
+        "files": given,
     }  # fmt: skip
     work = {frame: names for frame in list(plan.sizes)[piece[0] :: piece[1]] if (names := [n for n in plan.of_frame[frame] if n in asked])}
     with Records(out, header) as kept, _bar(sum(map(len, work.values()))) as bar:
