@@ -135,6 +135,7 @@ def test_raw_annotations_become_ego_irg_data(tmp_path, capsys):
         run("--visor", data / "P01_01.json", "--out", tmp_path / "x")
     with pytest.raises(BadData, match="declares no split"):
         run("--coco", data / "coco/c.json", "--out", tmp_path / "y", "--splits", "declared")
+    assert run("--coco", data / "coco/c.json", "--out", tmp_path / "y", "--splits", "train=1") == 0  # nothing was there to be mixed with
 
 
 def test_pictures_of_another_size_and_cut_ones_are_refused(tmp_path, capsys):

@@ -177,7 +177,8 @@ def _files(scene: Scene, source: Source, places) -> tuple[str, str | None]:
 def _settle(out: Path, recipe: Recipe) -> None:
     """Keep the options of a build in its folder. Raises BadData if the folder holds another data set."""
     path, wanted = out / SETTINGS, {k: getattr(recipe, k) for k in ("splits", "seed", "per_kind", "wordings", "min_pixels")}
-    if path.is_file():
+    begun = (out / "dataset_split").exists()  # before the first frame nothing could be mixed
+    if begun and path.is_file():
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
             changed = [f"{k} {known[k]!r}, now {v!r}" for k, v in wanted.items() if known[k] != v]
@@ -186,7 +187,7 @@ def _settle(out: Path, recipe: Recipe) -> None:
         if changed:
             raise BadData(f"{out}: was built with {'; '.join(changed)}: give the same options to go on, or name another folder")
         return
-    if (out / "dataset_split").exists():
+    if begun:
         raise BadData(f"{out}: holds a data set that was not built here: name another folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
