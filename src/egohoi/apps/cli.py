@@ -78,7 +78,8 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         # click's own exceptions, told apart by what they offer: typer carries a copy of click in some versions.
         if hasattr(error, "format_message"):
-            _say(error.format_message())
+            if message := error.format_message():  # empty where the help has been printed instead
+                _say(message)
             return 2
         if type(error).__name__ == "Abort":
             _say("stopped")
