@@ -1,6 +1,7 @@
 """Several processes of `torchrun` that measure one set together: a file for each, and one process that reads them all."""
 
 import contextlib
+import datetime
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ def together(count: int, out: Path | None) -> Iterator[tuple[Path, Callable[[], 
         return
     import torch.distributed as distributed
 
-    distributed.init_process_group("gloo")
+    distributed.init_process_group("gloo", timeout=datetime.timedelta(days=7))  # one may wait for hours until the others are done
     try:
         first = int(os.environ.get("RANK", "0")) == 0
         with contextlib.ExitStack() as stack:
