@@ -169,6 +169,7 @@ def _summed(plan, asked, files, piece):
                 record = next(streams[k % len(streams)], None)
                 if record is None or record["id"] != name:
                     raise BadPredictions(f"{files[k % len(files)]}: the record of {name} is missing: run the command again, it goes on")
+                record["id"] = name  # the text that is there already
                 evaluation.add(record)
                 yield irg_tables.card(record)
 
@@ -215,9 +216,10 @@ def _show(o, evaluation, order, plan, chosen, counts) -> None:
 
 def _facts(o, evaluation) -> dict:
     strict = {key: m.to_json() for key in evaluation.tally.keys() if (m := evaluation.strict(key.partition("/")[2], key.partition("/")[0]))}
+    released = evaluation.released and {k: None if v != v else v for k, v in evaluation.released.values.items()}  # JSON knows no NaN
     return {
         "source": _source(o), "data": str(o["data"]), "split": o["split"], "items": len(evaluation.rows),
-        "released": evaluation.released and evaluation.released.values, "stopped": evaluation.stopped or None, "strict": strict, "bleu": evaluation.bleu,
+        "released": released, "stopped": evaluation.stopped or None, "strict": strict, "bleu": evaluation.bleu,
     }  # fmt: skip
 
 
