@@ -122,6 +122,19 @@ def test_every_layout_gives_the_same_numbers(data, tmp_path, capsys):
     assert facts(data, capsys, "--predictions", tmp_path / "earl.json")["strict"]["all/entity box IoU"]["value"] == pytest.approx(BY_HAND["earl_entity_iou"], abs=1e-6)
 
 
+def test_two_models_are_compared_frame_by_frame(data, tmp_path, capsys):
+    better = [r | {"entities": [{"name": n, "mask": small.mask("mug" if n == "mug" else "hand")} for n in ("left hand", "mug")], "text": "left hand and mug"}
+              if r["id"] == "a/1/0" else r for r in small.lines()]  # fmt: skip
+    first, second = saved(tmp_path / "p.jsonl", small.lines()), saved(tmp_path / "q.jsonl", better)
+    table = next(t for t in facts(data, capsys, "--predictions", first, "--compare", second)["tables"] if t["title"] == "Comparison")
+    rows = {r["name"]: r for r in table["rows"]}
+    assert rows["giou_mean"]["difference"] == "+10.00" and rows["names right"]["difference"] == "+20.00" and rows["n_acc"]["difference"] == "+0.00"
+    assert rows["iou_per_target"]["images"] == 2 and rows["n_acc"]["p"] == "1.0000" and rows["answer METEOR"]["difference"].startswith("+")
+    for wrong in (("--plain", "--protocol", "released"), ("--shard", "0/2")):
+        assert run(data, "--predictions", first, "--compare", second, *wrong) == 2
+    assert run(data, "--predictions", first, "--compare", saved(tmp_path / "few.jsonl", better[1:])) == 2 and "a/0/0" in capsys.readouterr().err
+
+
 def test_predictions_in_two_files_are_one(data, tmp_path, capsys):
     first, second = (saved(tmp_path / f"{k}.jsonl", small.lines()[k::2]) for k in (0, 1))
     found = facts(data, capsys, "--predictions", first, "--predictions", second)

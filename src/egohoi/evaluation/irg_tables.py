@@ -11,6 +11,10 @@ from egohoi.evaluation.tables import Cell, Table
 
 MASKS = ("ciou_cumulative", "giou_mean", "iou_per_target", "targets above 0.5", "boundary_iou", "earl_entity_iou", "entity box IoU")
 DECISIONS = ("no_target_accuracy", "n_acc", "t_acc", "names right")
+#: Measures by which two models are compared: (name, key, unit). Sums over a set whose unions differ cannot be paired.
+COMPARED = tuple((name, f"all/{name}", "%") for name in (*MASKS[1:], *DECISIONS)) + tuple(
+    (f"{text} {measure}", f"all/{text} {measure}", unit) for text in ("analysis", "answer", "sentence") for measure, unit in (("METEOR", "%"), ("CIDEr", ""))
+)
 #: Published number -> (strict measure that stands beside it, its unit).
 _BESIDE = {
     "answer METEOR": ("answer METEOR", "%"), "answer CIDEr": ("answer CIDEr", ""), "analysis METEOR": ("analysis METEOR", "%"),

@@ -28,6 +28,7 @@ def irg(
     depth: Annotated[Path | None, typer.Option(help="Predicted depth images, FRAME.png.")] = None,
     save_masks: Annotated[Path | None, typer.Option(help="Write the masks as index images.")] = None,
     save_depth: Annotated[Path | None, typer.Option(help="Write the model's depth as 16-bit images.")] = None,
+    compare: Annotated[list[Path] | None, typer.Option(help="Predictions of a second model, to test the difference.")] = None,
     out: Out = None,
     report: Report = None,
     as_json: Json = False,
@@ -41,6 +42,8 @@ def irg(
         raise BadConfig(f"--protocol '{protocol}': write released, strict or both")
     if plain and protocol != "released":
         raise BadConfig("--plain prints the lines of the published script: add --protocol released")
+    if compare and (plain or shard):
+        raise BadConfig("--compare needs all items and prints a table: leave --plain and --shard away")
     if batches and not plain:
         raise BadConfig("--batches belongs to --plain")
     if model and (masks or depth):
@@ -82,7 +85,25 @@ def _measure(o: dict) -> None:
                 raise BadPredictions(f"{_source(o)}: {evaluation.stopped}")
         if not o["plain"] or o["report"]:
             evaluation.finish_texts()
-        _show(o, evaluation, order, plan, chosen, counts)
+        comparison = [_comparison(o, plan, asked, evaluation)] if o["compare"] else []
+        _show(o, evaluation, order, plan, chosen, counts, comparison)
+
+
+def _comparison(o, plan, asked, evaluation):
+    """The table of differences to a second model on the same items."""
+    from egohoi.evaluation import irg_evaluation, irg_items, irg_score, irg_tables, predictions_irg, report_compare
+
+    other, second = predictions_irg.read(o["compare"], plan), irg_evaluation.Evaluation()
+    if other.ids.keys() != asked.keys():
+        raise BadPredictions(f"{o['compare'][0]}: answers {len(other.ids)} items, {_source(o)} {len(asked)}: both have to answer the same ones")
+    for frame in plan.sizes:
+        for truth in irg_items.truths(plan, frame):
+            if truth.id in asked:
+                second.add(irg_score.record(truth, other.answer(truth.id)))
+    second.finish_texts()
+    return report_compare.comparison(
+        evaluation.tally, second.tally, irg_tables.COMPARED, names=(f"first: {_source(o)}", f"second: {o['compare'][0]}"),
+    )  # fmt: skip
 
 
 def _source(o) -> str:
@@ -189,7 +210,7 @@ def _from_tail(evaluation, saved) -> None:
                 evaluation.released.values[name] = float(text)
 
 
-def _show(o, evaluation, order, plan, chosen, counts) -> None:
+def _show(o, evaluation, order, plan, chosen, counts, comparison) -> None:
     from egohoi.evaluation import irg_differences, irg_tables
 
     released = evaluation.released
@@ -200,7 +221,7 @@ def _show(o, evaluation, order, plan, chosen, counts) -> None:
             print("nan: the predictions hold nothing to compute this from (--masks, --depth)", file=sys.stderr)
         if not o["report"]:
             return
-    shown = irg_tables.tables(evaluation)
+    shown = irg_tables.tables(evaluation) + comparison
     if released:
         shown.append(irg_differences.table(evaluation, evaluation.rows.ordered(order)))
     if o["out"]:
