@@ -73,3 +73,11 @@ def test_the_networks_see_nothing_in_noise_and_answer_in_the_picture():
     (look,) = nets.confirm(pixels, [(40.0, 30.0, 90.0, 80.0)])
     assert 0.0 <= look.presence < 0.5
     assert 0 <= look.box[0] <= look.box[2] <= 160 and 0 <= look.box[1] <= look.box[3] <= 120
+
+
+def test_loading_says_nothing(capfd):
+    folder = assets.hand_networks()
+    if folder is None:
+        pytest.skip("the hand networks are not installed: egohoi assets")
+    HandNets(folder)
+    assert capfd.readouterr() == ("", "")

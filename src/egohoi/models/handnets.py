@@ -6,7 +6,10 @@ with one change: the detector also looks at overlapping tiles, because hands in 
 The files are not part of this project: `egohoi assets` takes them from the PyPI wheel of mediapipe by pinned hash.
 """
 
+import contextlib
 import math
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +91,20 @@ def crop_frame(box, wrist, middle) -> tuple[float, float, float, float]:
     return x, y, 2.6 * max(width, height), angle
 
 
+@contextlib.contextmanager
+def _quiet():
+    """LiteRT writes a line of greeting to the process's standard error, past Python: keep it away."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 class HandNets:
     """The two networks. `find` proposes hands in one picture; deterministic."""
 
@@ -99,8 +116,9 @@ class HandNets:
             path = Path(folder) / name
             if not path.is_file():
                 raise BadWeights(f"{path}: not there; `egohoi assets` fetches the hand networks")
-            net = runtime.Interpreter(model_path=str(path), num_threads=threads)
-            net.allocate_tensors()
+            with _quiet():
+                net = runtime.Interpreter(model_path=str(path), num_threads=threads)
+                net.allocate_tensors()
             self._nets.append(net)
         self._anchors = anchors()
 

@@ -83,6 +83,11 @@ _TOUCH_ANY = (
 _HOLD_NOUN = ("am i (holding|touching|using|carrying) (a|the) {n}", "do i (have|hold) (a|the) {n}( in my hands| in my hand|)", "is there a {n} in my (hands|hand)", "is the person holding (a|the) {n}")
 _SEE_NOUN = ("is there (a|any) {n}( here| in the picture| on the table|)", "do you see (a|the) {n}", "can you see (a|the) {n}", "does the (picture|image|photo) show a {n}")
 _SEE_HAND = ("(is|do you see|can you see) {h}( visible| in the picture|)", "is {h} (visible|shown|there|in view)", "do you see {h}")
+_BOTH = ("{x} and {y}", "{x} and {y}", "both {x} and {y}", "{x}, {y}", "{x} as well as {y}", "{x} together with {y}")
+_WITH = (
+    "(my|the) {s} hand and (what it (holds|touches|is {d})|the {t} (in it|it holds|it is {d}|that it holds))", "(my|the) {s} hand (with|and) (its|the held) {t}",
+    "(my|the) {s} hand together with (what|the {t}) it (holds|touches|is {d})",
+)
 _OTHER = ("the other person's hand", "another person's hand", "someone else's hand", "the hand of the other person", "the hand of (somebody|someone) else", "hands of other people")
 _SEE_OTHER = ("is (anyone|anybody|somebody|someone) else('s hand|) (in the picture|here|visible)", "is there another person", "do you see another person's hand")
 _ANALYZE = (
@@ -176,7 +181,7 @@ class FreeQuestions:
     def draw(self) -> FreeQuestion:
         kinds = (
             ("hand", 14), ("hands", 5), ("other", 2), ("held", 16), ("held_any", 8), ("what", 14), ("what_any", 7), ("which", 9), ("object", 12),
-            ("touch", 7), ("touch_any", 3), ("hold_noun", 4), ("see", 4), ("identify", 12), ("analyze", 9), ("count", 1),
+            ("touch", 7), ("touch_any", 3), ("hold_noun", 4), ("see", 4), ("identify", 12), ("analyze", 4), ("count", 1), ("joined", 8),
         )  # fmt: skip
         kind = self.rng.choices([k for k, _ in kinds], [w for _, w in kinds])[0]
         return getattr(self, f"_{kind}")()
@@ -264,6 +269,27 @@ class FreeQuestions:
         words = expand(self.rng.choice(("the {n}", "the {n}", "a {n}", "{n}", "my {n}", "the {n} i am holding", "the {n} in my hands", "the {n} i am touching")), self.rng, n=word)
         if "i am" in words or "in my" in words:
             things = [t for t in things if {"left", "right"} & set(self.scene.objects[t - self.count].hands)]
+        return self.locate(words, things, "I do not see it in the picture")
+
+    def _joined(self) -> FreeQuestion:
+        """Two targets in one query; what is not there of them is left out of the answer."""
+        if self.rng.random() < 0.4:
+            side = self._side()
+            words = expand(self.rng.choice(_WITH), self.rng, s=side, **self.doing())
+            return self.locate(words, [*self.own[side], *self.held[side]], f"there is no {side} hand in the picture")
+        named: list[tuple[str, list[int]]] = []
+        side = self._side()
+        for kind in self.rng.sample(("this hand", "other hand", "held", "noun", "noun"), 2):
+            if kind == "held":
+                named.append((expand(self.rng.choice(_HELD), self.rng, h=self.hand_words(side), s=side, **self.doing()), self.held[side]))
+            elif kind == "noun":
+                word, _, things = self._noun(held=self.rng.random() < 0.5)
+                named.append((f"the {word}", things))
+            else:
+                which = side if kind == "this hand" else "right" if side == "left" else "left"
+                named.append((self.hand_words(which), self.own[which]))
+        words = self.rng.choice(_BOTH).replace("{x}", named[0][0]).replace("{y}", named[1][0])
+        things = list(dict.fromkeys(named[0][1] + named[1][1]))
         return self.locate(words, things, "I do not see it in the picture")
 
     def _touch(self) -> FreeQuestion:
