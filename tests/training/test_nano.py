@@ -90,6 +90,11 @@ def test_training_goes_on_from_a_nano_folder_with_its_nouns(folder, tmp_path):
     before, after = load_file(start / "detector.safetensors"), load_file(tmp_path / "second" / "detector.safetensors")
     assert all(torch.allclose(before[k].float(), after[k].float()) for k in before)
     assert json.loads((tmp_path / "second" / "nouns.json").read_text()) == json.loads((start / "config.json").read_text())["nouns"]
+    nano.run(config(folder, tmp_path / "blended", vision={"start": str(start), "steps": 2, "rate": 0.05, "blend": 0.75}))
+    nano.run(config(folder, tmp_path / "trained", vision={"start": str(start), "steps": 2, "rate": 0.05}))
+    blended, trained = (load_file(tmp_path / run / "detector.safetensors")["heat.1.weight"] for run in ("blended", "trained"))
+    first = before["heat.1.weight"].float()
+    assert not torch.allclose(trained, first, atol=1e-4) and torch.allclose(blended, 0.25 * trained + 0.75 * first, atol=1e-6)
     nano.run(config(folder, tmp_path / "second", language={"start": str(start), "gguf": None, "steps": 1, "rate": 0.0}))
     before, after = (load_file(f / "language.safetensors") for f in (start, tmp_path / "second" / "model"))
     assert all(torch.allclose(before[k].float(), after[k].float(), atol=1e-3) for k in before)

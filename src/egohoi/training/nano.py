@@ -19,7 +19,7 @@ DEFAULTS = {
     "seed": 0,
     "threads": 0,
     "vision": {
-        "train": [], "validation": None, "imagenet": None, "start": None, "steps": 3000, "batch": 16, "rate": 1.2e-3,
+        "train": [], "validation": None, "imagenet": None, "start": None, "blend": 0.0, "steps": 3000, "batch": 16, "rate": 1.2e-3,
         "encoder_rate": 0.25, "warmup": 100, "decay": 0.01, "average": 0.998, "frozen_blocks": 3, "nouns": 8, "save_every": 200, "log_every": 20,
         "workers": 1,
     },
@@ -138,7 +138,8 @@ def train_vision(config: dict) -> Path:
     listed.write_text(json.dumps(nouns))
     model = Detector(len(nouns), c["frozen_blocks"])
     if start:
-        model.load_state_dict({k: v.float() for k, v in load_file(start / "detector.safetensors").items()})
+        first_weights = {k: v.float() for k, v in load_file(start / "detector.safetensors").items()}
+        model.load_state_dict(first_weights)
     elif c["imagenet"]:
         load_imagenet(model.encoder, torch.load(c["imagenet"], weights_only=True, map_location="cpu"))
     model = model.to(memory_format=torch.channels_last)
@@ -195,8 +196,10 @@ def train_vision(config: dict) -> Path:
             sums = {}
         if (step + 1) % c["save_every"] == 0 or step + 1 == c["steps"]:
             save(checkpoint, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average, "step": step + 1})
-            part = out / "detector.safetensors.part"
-            save_file({k: v.contiguous().clone() for k, v in average.items()}, part)
+            part, kept = out / "detector.safetensors.part", {k: v.contiguous().clone() for k, v in average.items()}
+            if start and step + 1 == c["steps"]:
+                kept = {k: v.lerp(first_weights[k], c["blend"]) for k, v in kept.items()}
+            save_file(kept, part)
             os.replace(part, out / "detector.safetensors")
     return out / "detector.safetensors"
 
