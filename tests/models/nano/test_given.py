@@ -20,16 +20,16 @@ def test_a_box_where_nothing_was_proposed_becomes_the_last_proposal(seen):
     net, maps, proposals = seen
     box = torch.tensor([3.0, 5.0, 21.0, 90.0])
     assert not given.known(proposals, box)
-    found = given.with_box(net, maps, proposals, box)
+    found = given.join(proposals, given.at(net, maps, box, 160, 128))
     kept = min(len(proposals), HANDS + OBJECTS - 1)
     assert len(found) == kept + 1 and found.boxes[-1].tolist() == box.tolist()
     assert torch.equal(found.boxes[:-1], proposals.boxes[:kept]) and torch.equal(found.nouns[:-1], proposals.nouns[:kept])
 
 
-def test_a_box_that_means_a_proposal_adds_nothing(seen):
+def test_a_box_that_means_a_proposal_is_known(seen):
     net, maps, proposals = seen
     box = proposals.boxes[0] + torch.tensor([0.5, 0.5, 0.5, 0.5])
-    assert given.known(proposals, box) and given.with_box(net, maps, proposals, box) is proposals
+    assert given.known(proposals, box)
 
 
 def test_the_likelier_kind_is_read_at_the_surest_cell_of_the_middle(seen):

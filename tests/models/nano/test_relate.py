@@ -51,10 +51,22 @@ def test_told_says_whose_hand_what_it_holds_and_what_the_question_names():
     assert relate.told(p, None, torch.zeros(2))[:, -3:].tolist() == [[0, 0, 0]] * 3
 
 
-def test_a_closer_look_halves_what_it_does_not_confirm_and_moves_the_box_of_what_it_does():
+def test_a_closer_look_lowers_what_it_does_not_confirm_and_moves_the_box_of_what_it_does():
     from egohoi.models.nano import propose
 
     p = proposals([[0.4, 0.1, 0, 0, 0], [0.6, 0.1, 0, 0, 0], [0.5, 0.1, 0, 0.2, 0]], [[0, 0, 40, 40], [100, 0, 140, 40], [200, 0, 240, 40]], [0, 0, 0])
     out = propose.confirmed(p, {0: (1.0, (10.0, 10.0, 50.0, 50.0)), 1: (0.0, (90.0, 0.0, 120.0, 40.0))})
-    assert torch.allclose(out.heat[:, 0], torch.tensor([0.6, 0.3, 0.5])) and float(out.heat[2, 3]) == torch.tensor(0.2)
+    assert torch.allclose(out.heat[:, 0], torch.tensor([0.6, 0.42, 0.5])) and float(out.heat[2, 3]) == torch.tensor(0.2)
     assert out.boxes.tolist() == [[5, 5, 45, 45], [100, 0, 140, 40], [200, 0, 240, 40]] and torch.equal(p.boxes[0], torch.tensor([0.0, 0, 40, 40]))
+
+
+def test_the_box_of_an_object_is_the_mean_of_what_was_told_and_the_extent_of_its_mask(monkeypatch):
+    from egohoi.models.nano import propose
+
+    p = proposals([[0, 0, 0, 0.9, 0], [0.9, 0, 0, 0, 0]], [[8, 8, 40, 40], [8, 8, 40, 40]], [1, 0])
+    logits = -torch.ones(1, 60, 80)
+    logits[0, 2:8, 1:13] = 1.0  # of columns 1..12 only those up to 10 lie in the box, grown by a tenth
+    monkeypatch.setattr(propose, "_logits", lambda maps, found, chosen, image: logits[: len(chosen)])
+    assert propose._refined(None, p, 0).tolist() == [[6, 8, 42, 36], [8, 8, 40, 40]]
+    monkeypatch.setattr(propose, "_logits", lambda maps, found, chosen, image: -logits.abs()[: len(chosen)])
+    assert propose._refined(None, p, 0).tolist() == p.boxes.tolist()

@@ -49,7 +49,3 @@ def join(proposals: Proposals, one: Proposals) -> Proposals:
     joined = {f.name: torch.cat([getattr(proposals, f.name)[:keep], getattr(one, f.name)]) for f in fields(Proposals) if f.name not in ("width", "height")}
     return replace(proposals, **joined)
 
-
-def with_box(model: Detector, maps: Maps, proposals: Proposals, box: Tensor, image: int = 0) -> Proposals:
-    """`proposals` and, last, one for the given `box` ([4] xyxy canvas pixels), unless one of them is that box already."""
-    return proposals if known(proposals, box) else join(proposals, at(model, maps, box, proposals.width, proposals.height, image))

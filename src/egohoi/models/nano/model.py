@@ -159,7 +159,7 @@ class Nano(Model):
         began = time.perf_counter()
         words, box = self._place(seen, picture, query)
         if box is not None:
-            seen = self._given(seen, box)
+            seen = self._given(seen, picture, box)
         question = torch.tensor([text.encode_question(self.tokenizer, words)], dtype=torch.long)
         proposals = seen.proposals
         facts = relate.told(proposals, box, torch.from_numpy(text.mentioned(words, self.nouns, self.synonyms)))[None]
@@ -171,6 +171,8 @@ class Nano(Model):
         pointed = list(dict.fromkeys(k for kind, k in segments if kind != "text" and k < len(proposals)))
         if not found and task != "answer":
             pointed = []
+        if task == "ground":  # its places are masks, so that a box is meant and not written
+            segments = [("ref" if kind == "box" else kind, k) for kind, k in segments]
         spoken = self._text(segments, seen, picture)
         text_ms = (time.perf_counter() - began) * 1000
         entities, mask_ms = self._entities(seen, picture, pointed, masks=query.mask is not False)
@@ -199,10 +201,18 @@ class Nano(Model):
             return words, None
         return words, torch.tensor(box_text.clip(box, picture.size), dtype=torch.float32) / seen.canvas.step
 
-    def _given(self, seen: Encoded, box: torch.Tensor) -> Encoded:
-        """The picture with a proposal at a given box (canvas pixels), if there was none."""
-        proposals = given.with_box(self.detector, seen.maps, seen.proposals, box)
-        return seen if proposals is seen.proposals else replace(seen, proposals=proposals, holds=relate.holding(proposals, seen.sides))
+    def _given(self, seen: Encoded, picture: Picture, box: torch.Tensor) -> Encoded:
+        """The picture with a proposal at a given box (canvas pixels), if there was none. The hand networks look at it too: a hand that
+        holds something is mostly covered, and the dense maps then speak of the thing."""
+        if given.known(seen.proposals, box):
+            return seen
+        one = given.at(self.detector, seen.maps, box, seen.proposals.width, seen.proposals.height)
+        if self.hand_networks is not None:
+            look = self.hand_networks.confirm(picture.pixels, [[v * seen.canvas.step for v in box.tolist()]])[0]
+            if look.presence >= 0.5:
+                one = replace(one, kind=torch.tensor([0]), extra=torch.tensor([[look.presence, look.right]]))
+        proposals = given.join(seen.proposals, one)
+        return replace(seen, proposals=proposals, holds=relate.holding(proposals, seen.sides))
 
     def _around(self, seen: Encoded, point: tuple[float, float]) -> tuple[float, float, float, float]:
         """The smallest proposal that covers a point (pixels), as a pixel box; without one, a box about the point."""

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from egohoi.boxes import iou_matrix
-from egohoi.models.nano.detector import LOOK, MULTIPLE, SIDE, STRIDE, WIDTH, Detector, Maps, decode_boxes, mask_logits, peaks
+from egohoi.models.nano.detector import LOOK, MASK_STRIDE, MULTIPLE, SIDE, STRIDE, WIDTH, Detector, Maps, decode_boxes, mask_logits, peaks
 
 #: Most hands and objects that are proposed, and the least probability of a peak.
 HANDS, OBJECTS = 6, 14
@@ -143,12 +143,45 @@ def propose(model: Detector, maps: Maps, width: int, height: int, hands=(), imag
     y, x = cells[:, 1], cells[:, 0]
     look = model.appearance(maps, image, boxes) if count else torch.zeros(0, LOOK)
     link = (maps.link[image][:, y, x].T * 8 + cells + 0.5) * STRIDE
-    return Proposals(
+    found = Proposals(
         kind=kind, heat=heat[:, y, x].T, boxes=boxes, contact=torch.sigmoid(maps.contact[image, 0, y, x]),
         held=torch.sigmoid(maps.held[image][:, y, x].T), link=link, cells=cells,
         feature=maps.feature[image][:, y, x].T if count else torch.zeros(0, WIDTH), look=look,
         nouns=torch.softmax(model.name(look), 1), extra=extra, width=width, height=height,
     )  # fmt: skip
+    return replace(found, boxes=_refined(maps, found, image))
+
+
+def _refined(maps: Maps, proposals: Proposals, image: int) -> Tensor:
+    """Boxes [K, 4] in which those of objects are the mean of the box that was told and the extent of the mask: long and thin things are
+    told less well than they are drawn."""
+    boxes, things = proposals.boxes.clone(), torch.nonzero(proposals.kind == 1)[:, 0].tolist()
+    for k, logits in zip(things, _logits(maps, proposals, things, image).numpy() if things else ()):
+        left, top, right, bottom = (int(v) for v in _grown(proposals.boxes[k].tolist(), MASK_STRIDE))
+        inside = np.zeros(logits.shape, bool)
+        inside[top:bottom, left:right] = logits[top:bottom, left:right] > 0
+        if inside.sum() >= 4:
+            ys, xs = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+            extent = [xs[0], ys[0], min(xs[-1] + 1, proposals.width / MASK_STRIDE), min(ys[-1] + 1, proposals.height / MASK_STRIDE)]
+            boxes[k] = (boxes[k] + torch.tensor(extent, dtype=boxes.dtype) * MASK_STRIDE) / 2
+    return boxes
+
+
+def _grown(box, step: float) -> tuple[float, float, float, float]:
+    """A box, a tenth of its sides larger on every side, in whole steps (it may end beyond the picture)."""
+    x1, y1, x2, y2 = box
+    gx, gy = 0.1 * (x2 - x1), 0.1 * (y2 - y1)
+    return max(0.0, (x1 - gx) // step), max(0.0, (y1 - gy) // step), np.ceil((x2 + gx) / step), np.ceil((y2 + gy) / step)
+
+
+def _logits(maps: Maps, proposals: Proposals, chosen: list[int], image: int) -> Tensor:
+    """Mask logits [len(chosen), H4, W4] of some proposals."""
+    index = torch.tensor(chosen)
+    both = torch.stack([maps.hand_filter[image], maps.object_filter[image]])
+    cells, boxes = proposals.cells[index], proposals.boxes[index]
+    filters = both[proposals.kind[index], :, cells[:, 1], cells[:, 0]]
+    sizes = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
+    return mask_logits(maps.prototypes[image], filters, (cells.float() + 0.5) * STRIDE, sizes)
 
 
 def _merge(found: list, hands, heat: Tensor) -> list:
@@ -172,11 +205,12 @@ def _merge(found: list, hands, heat: Tensor) -> list:
 def confirmed(proposals: Proposals, looks: dict[int, tuple[float, tuple[float, float, float, float]]]) -> Proposals:
     """`proposals` after the hand networks had a closer look at some hands: index -> (presence, xyxy canvas pixels of what they saw).
 
-    Their word halves the score of a hand where they see none, and raises it by a half where they are sure; then the box is the mean of both.
+    Their word takes three tenths from the score of a hand where they see none, and adds a half where they are sure; then the box is the
+    mean of both.
     """
     heat, boxes = proposals.heat.clone(), proposals.boxes.clone()
     for k, (presence, box) in looks.items():
-        heat[k, :3] = (heat[k, :3] * (0.5 + presence)).clamp(max=0.99)
+        heat[k, :3] = (heat[k, :3] * (0.7 + 0.8 * presence)).clamp(max=0.99)
         if presence > SURE:
             boxes[k] = (boxes[k] + torch.tensor(box, dtype=boxes.dtype)) / 2
     return replace(proposals, heat=heat, boxes=boxes)
@@ -190,12 +224,7 @@ def masks(maps: Maps, proposals: Proposals, chosen: list[int], step: float, size
     """
     if not chosen:
         return []
-    index = torch.tensor(chosen)
-    both = torch.stack([maps.hand_filter[image], maps.object_filter[image]])
-    cells, boxes = proposals.cells[index], proposals.boxes[index]
-    filters = both[proposals.kind[index], :, cells[:, 1], cells[:, 0]]
-    sizes = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
-    logits = mask_logits(maps.prototypes[image], filters, (cells.float() + 0.5) * STRIDE, sizes).numpy()
+    boxes, logits = proposals.boxes[chosen], _logits(maps, proposals, chosen, image).numpy()
     width, height = size
     out = []
     for k in range(len(chosen)):

@@ -9,9 +9,9 @@ from egohoi.models.nano.propose import FACTS, Proposals
 
 SIDES = ("left", "right", "other")
 #: Least score of a hand and of an active object in a description; least probability that a side holds an object, and of contact.
-HAND, ACTIVE, HELD, CONTACT = 0.29, 0.25, 0.35, 0.5
+HAND, ACTIVE, HELD, CONTACT = 0.28, 0.2, 0.35, 0.5
 #: Least score of another person's hand, and of a hand whose likeliest side is taken: false hands are most often one of these.
-OTHER, MOVED = 0.45, 0.6
+OTHER, MOVED = 0.55, 0.6
 #: Weight of the hand networks' side against the heat map's: on renders they are often wrong.
 NETWORKS = 0.4
 
