@@ -34,6 +34,13 @@ def test_bench_times_a_model(tmp_path, capsys):
     assert main([*arguments, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["seconds"]["new picture"] > 0 and shown["peak_bytes"] > 1e8 and shown["pictures"] == 1
-    assert shown["pieces_per_second"] > 0
+    assert "pieces_per_second" in shown
     assert main([*arguments, "--precision", "int3"]) == 2
     assert "precision must be one of" in capsys.readouterr().err
+
+
+def test_the_rate_of_text_is_that_behind_the_first_piece():
+    from egohoi.apps.commands.bench import rate
+
+    assert rate([5.0, 5.1, 5.3, 5.5]) == pytest.approx(6.0)
+    assert rate([]) is None and rate([1.0]) is None and rate([1.0, 1.0 + 1e-7, 1.0 + 2e-7]) is None

@@ -6,6 +6,12 @@ from typing import Annotated
 import typer
 
 
+def rate(times: list[float]) -> float | None:
+    """Pieces a second behind the first, of the seconds at which they came; None if they came at once, as those of a finished answer do."""
+    spent = times[-1] - times[0] if times else 0.0
+    return (len(times) - 1) / spent if spent > 1e-5 * len(times) else None
+
+
 def bench(
     image: Annotated[list[Path] | None, typer.Argument(help="Pictures; default: one of noise, 1280x720.")] = None,
     model: Annotated[str, typer.Option(help="nano, or KIND:FOLDER.")] = "nano",
@@ -52,8 +58,6 @@ def bench(
     fresh = [round_of(k + 1) for k in range(repeat)]
     known = [round_of(repeat) for _ in range(repeat)]
     times = [time.perf_counter() for piece in loaded.stream(pictures[0], Query(question), settings) if isinstance(piece, str)]
-    # nano hands out an answer that is complete: its pieces come at once, and no rate can be told.
-    written = times[-1] - times[0] if len(times) > 1 and times[-1] - times[0] > 1e-5 * len(times) else None
     result = {
         "model": model, "question": question, "pictures": len(pictures), "rounds": repeat, "threads": torch.get_num_threads(),
         "seconds": {
@@ -61,7 +65,7 @@ def bench(
             "slowest": max(fresh),
         },
         # A piece is a token in language models, but for characters that several tokens make.
-        "pieces_per_second": (len(times) - 1) / written if written else None,
+        "pieces_per_second": rate(times),
         # ru_maxrss is in KiB on Linux and in bytes on macOS.
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if _mac() else 1024),
         "gpu_peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
