@@ -32,6 +32,12 @@ def test_a_hand_holds_the_object_that_says_so_and_nothing_else():
     assert relate.holding(p, relate.hands(p)) == {0: [1]}
 
 
+def test_a_hand_without_contact_holds_nothing_whatever_the_object_says():
+    heat, boxes = [[0.9, 0.1, 0, 0, 0], [0, 0, 0, 0.9, 0]], [[0, 0, 40, 40], [10, 10, 60, 60]]
+    p = proposals(heat, boxes, [0, 1], contact=[0.2, 0.0], held=[[0, 0, 0], [0.9, 0, 0]], link=[[35.0, 35.0], [0.0, 0.0]])
+    assert relate.holding(p, {0: "left"}) == {0: []} and relate.holding(p, {0: "left"}, touching=0.0) == {0: [1]}
+
+
 def test_weak_hands_do_not_count_and_facts_have_their_length():
     p = proposals([[0.2, 0.1, 0, 0, 0]], [[0, 0, 40, 40]], [0])
     assert relate.hands(p) == {}

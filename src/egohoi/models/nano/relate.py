@@ -12,6 +12,8 @@ SIDES = ("left", "right", "other")
 HAND, ACTIVE, HELD, CONTACT = 0.28, 0.2, 0.35, 0.5
 #: Least score of another person's hand, and of a hand whose likeliest side is taken: false hands are most often one of these.
 OTHER, MOVED = 0.55, 0.6
+#: Least probability of contact of a hand that holds something in a description.
+TOUCHING = 0.35
 #: Weight of the hand networks' side against the heat map's: on renders they are often wrong.
 NETWORKS = 0.4
 
@@ -43,12 +45,16 @@ def hands(proposals: Proposals, least: float = HAND) -> dict[int, str]:
     return dict(sorted(out.items()))
 
 
-def holding(proposals: Proposals, sides: dict[int, str]) -> dict[int, list[int]]:
-    """Hand -> objects that it holds or touches. The object must say so itself (`held`), or lie where the hand's link points."""
+def holding(proposals: Proposals, sides: dict[int, str], touching: float = TOUCHING) -> dict[int, list[int]]:
+    """Hand -> objects that it holds or touches. The object must say so itself (`held`), or lie where the hand's link points; a hand
+    whose probability of contact is below `touching` holds nothing."""
     boxes = proposals.boxes
     things = [j for j in range(len(proposals)) if proposals.kind[j] == 1]
     out: dict[int, list[int]] = {}
     for k, side in sides.items():
+        out[k] = []
+        if float(proposals.contact[k]) < touching:
+            continue
         s = SIDES.index(side)
         near = {}
         for j in things:
@@ -80,7 +86,7 @@ def told(proposals: Proposals, query: Tensor | None, mentioned: Tensor) -> Tenso
     """
     sides = hands(proposals)
     known = torch.zeros(len(proposals), 6)
-    for k, things in holding(proposals, sides).items():
+    for k, things in holding(proposals, sides, touching=0.0).items():  # as in training; contact itself is among the facts
         known[k, SIDES.index(sides[k])] = 1.0
         for j in things:
             known[j, 3 + SIDES.index(sides[k])] = 1.0
