@@ -179,7 +179,6 @@ class HandNets:
                     found.append(HandProposal(_extent(marks, width, height), present, float(score), right, marks))
         return _distinct(found)
 
-
     def confirm(self, pixels: np.ndarray, boxes) -> list[HandProposal]:
         """What the landmark network says of given boxes (xyxy pixels) in uint8 [H, W, 3] RGB: for each the surest of eight turns of a crop
         half again as large. A look whose landmarks lie elsewhere (IoU with the box up to 0.3) has presence 0. `palm` is 0."""

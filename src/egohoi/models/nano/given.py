@@ -7,7 +7,7 @@ from torch import Tensor
 
 from egohoi.boxes import iou_matrix
 from egohoi.models.nano.detector import STRIDE, Detector, Maps
-from egohoi.models.nano.propose import HANDS, OBJECTS, Proposals
+from egohoi.models.nano.propose import HANDS, OBJECTS, Proposals, read
 
 #: A given box that overlaps a proposal so well (IoU) means that proposal.
 SAME = 0.6
@@ -34,13 +34,7 @@ def at(model: Detector, maps: Maps, box: Tensor, width: int, height: int, image:
     kind = int(region[3:].max() > region[:3].max())
     best = int((region[3:] if kind else region[:3]).max(0).values.argmax())
     x, y = x1 + best % region.shape[2], y1 + best // region.shape[2]
-    look = model.appearance(maps, image, box[None])
-    return Proposals(
-        kind=torch.tensor([kind]), heat=heat[None, :, y, x], boxes=box[None], contact=torch.sigmoid(maps.contact[image, 0, y, x])[None],
-        held=torch.sigmoid(maps.held[image][:, y, x])[None], link=((maps.link[image][:, y, x] * 8 + torch.tensor([x, y]) + 0.5) * STRIDE)[None],
-        cells=torch.tensor([[x, y]]), feature=maps.feature[image][:, y, x][None].clone(), look=look, nouns=torch.softmax(model.name(look), 1),
-        extra=torch.tensor([[0.0, 0.5]]), width=width, height=height,
-    )  # fmt: skip
+    return read(model, maps, torch.tensor([kind]), torch.tensor([[x, y]]), box[None], torch.tensor([[0.0, 0.5]]), width, height, image)
 
 
 def join(proposals: Proposals, one: Proposals) -> Proposals:
@@ -48,4 +42,3 @@ def join(proposals: Proposals, one: Proposals) -> Proposals:
     keep = min(len(proposals), HANDS + OBJECTS - 1)
     joined = {f.name: torch.cat([getattr(proposals, f.name)[:keep], getattr(one, f.name)]) for f in fields(Proposals) if f.name not in ("width", "height")}
     return replace(proposals, **joined)
-

@@ -1,5 +1,6 @@
 """From dense maps to a short list of proposals: the hands and objects that the language model reads, refers to and names."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -140,16 +141,22 @@ def propose(model: Detector, maps: Maps, width: int, height: int, hands=(), imag
     cells = torch.stack([e[1] for e in entries]) if count else torch.zeros(0, 2, dtype=torch.long)
     boxes = torch.stack([e[2] for e in entries]) if count else torch.zeros(0, 4)
     extra = torch.tensor([e[3] for e in entries], dtype=torch.float32).reshape(-1, 2)
+    found = read(model, maps, kind, cells, boxes, extra, width, height, image)
+    return replace(found, boxes=_refined(maps, found, image))
+
+
+def read(
+    model: Detector, maps: Maps, kind: Tensor, cells: Tensor, boxes: Tensor, extra: Tensor, width: int, height: int, image: int = 0
+) -> Proposals:  # fmt: skip
+    """What the dense maps say at `cells` [K, 2] (x, y) and of `boxes` [K, 4], as Proposals (which see for kind and extra)."""
     y, x = cells[:, 1], cells[:, 0]
-    look = model.appearance(maps, image, boxes) if count else torch.zeros(0, LOOK)
-    link = (maps.link[image][:, y, x].T * 8 + cells + 0.5) * STRIDE
-    found = Proposals(
-        kind=kind, heat=heat[:, y, x].T, boxes=boxes, contact=torch.sigmoid(maps.contact[image, 0, y, x]),
-        held=torch.sigmoid(maps.held[image][:, y, x].T), link=link, cells=cells,
-        feature=maps.feature[image][:, y, x].T if count else torch.zeros(0, WIDTH), look=look,
+    look = model.appearance(maps, image, boxes) if len(boxes) else torch.zeros(0, LOOK)
+    return Proposals(
+        kind=kind, heat=torch.sigmoid(maps.heat[image][:, y, x].T), boxes=boxes, contact=torch.sigmoid(maps.contact[image, 0, y, x]),
+        held=torch.sigmoid(maps.held[image][:, y, x].T), link=(maps.link[image][:, y, x].T * 8 + cells + 0.5) * STRIDE, cells=cells,
+        feature=maps.feature[image][:, y, x].T if len(boxes) else torch.zeros(0, WIDTH), look=look,
         nouns=torch.softmax(model.name(look), 1), extra=extra, width=width, height=height,
     )  # fmt: skip
-    return replace(found, boxes=_refined(maps, found, image))
 
 
 def _refined(maps: Maps, proposals: Proposals, image: int) -> Tensor:
@@ -157,7 +164,8 @@ def _refined(maps: Maps, proposals: Proposals, image: int) -> Tensor:
     told less well than they are drawn."""
     boxes, things = proposals.boxes.clone(), torch.nonzero(proposals.kind == 1)[:, 0].tolist()
     for k, logits in zip(things, _logits(maps, proposals, things, image).numpy() if things else ()):
-        left, top, right, bottom = (int(v) for v in _grown(proposals.boxes[k].tolist(), MASK_STRIDE))
+        x1, y1, x2, y2 = (v / MASK_STRIDE for v in _grown(proposals.boxes[k].tolist()))
+        left, top, right, bottom = max(0, math.floor(x1)), max(0, math.floor(y1)), math.ceil(x2), math.ceil(y2)
         inside = np.zeros(logits.shape, bool)
         inside[top:bottom, left:right] = logits[top:bottom, left:right] > 0
         if inside.sum() >= 4:
@@ -167,11 +175,11 @@ def _refined(maps: Maps, proposals: Proposals, image: int) -> Tensor:
     return boxes
 
 
-def _grown(box, step: float) -> tuple[float, float, float, float]:
-    """A box, a tenth of its sides larger on every side, in whole steps (it may end beyond the picture)."""
+def _grown(box) -> tuple[float, float, float, float]:
+    """A box, a tenth of its sides larger on every side (it may end beyond the picture): where its mask may lie."""
     x1, y1, x2, y2 = box
     gx, gy = 0.1 * (x2 - x1), 0.1 * (y2 - y1)
-    return max(0.0, (x1 - gx) // step), max(0.0, (y1 - gy) // step), np.ceil((x2 + gx) / step), np.ceil((y2 + gy) / step)
+    return x1 - gx, y1 - gy, x2 + gx, y2 + gy
 
 
 def _logits(maps: Maps, proposals: Proposals, chosen: list[int], image: int) -> Tensor:
@@ -228,10 +236,8 @@ def masks(maps: Maps, proposals: Proposals, chosen: list[int], step: float, size
     width, height = size
     out = []
     for k in range(len(chosen)):
-        x1, y1, x2, y2 = boxes[k].tolist()
-        gx, gy = 0.1 * (x2 - x1), 0.1 * (y2 - y1)
-        left, top = max(0, int((x1 - gx) * step)), max(0, int((y1 - gy) * step))
-        right, bottom = min(width, int(np.ceil((x2 + gx) * step))), min(height, int(np.ceil((y2 + gy) * step)))
+        x1, y1, x2, y2 = (v * step for v in _grown(boxes[k].tolist()))
+        left, top, right, bottom = max(0, int(x1)), max(0, int(y1)), min(width, math.ceil(x2)), min(height, math.ceil(y2))
         full = np.zeros((height, width), bool)
         if right > left and bottom > top:
             cell = 4 * step  # original pixels per mask cell
