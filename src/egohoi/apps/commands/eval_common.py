@@ -30,6 +30,16 @@ def part(text: str | None) -> tuple[int, int]:
     return int(k), int(n)
 
 
+def check_protocol(model, predictions, protocol: str, plain: bool) -> None:
+    """Refuse what contradicts itself in the options of a benchmark with a published script. Raises BadConfig."""
+    if bool(model) == bool(predictions):
+        raise BadConfig("give --predictions or --model")
+    if protocol not in ("released", "strict", "both"):
+        raise BadConfig(f"--protocol '{protocol}': write released, strict or both")
+    if plain and protocol != "released":
+        raise BadConfig("--plain prints the lines of the published script: add --protocol released")
+
+
 def show(title: str, tables, as_json: bool, facts: dict) -> None:
     """Print the tables for a person, or with `as_json` the facts and tables as one line of JSON."""
     if as_json:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from egohoi.apps.commands.eval_common import Device, Frames, Json, Limit, Model, Out, Plain, Report, Shard, part, show
+from egohoi.apps.commands.eval_common import Device, Frames, Json, Limit, Model, Out, Plain, Report, Shard, check_protocol, part, show
 from egohoi.errors import BadConfig
 
 Saved = Annotated[list[Path] | None, typer.Option(help="predictions.json (with predictions_ego4d.json and predictions_hoi.json beside it), or JSON lines, given once or more.")]  # fmt: skip
@@ -35,12 +35,7 @@ def hoiqa(
     """HOI-QA: boxes, names, hands; the published numbers and the corrected ones side by side."""
     from egohoi.evaluation import hoiqa_files, hoiqa_plain
 
-    if bool(model) == bool(predictions):
-        raise BadConfig("give --predictions or --model")
-    if protocol not in ("released", "strict", "both"):
-        raise BadConfig(f"--protocol '{protocol}': write released, strict or both")
-    if plain and protocol != "released":
-        raise BadConfig("--plain prints the lines of the published script: add --protocol released")
+    check_protocol(model, predictions, protocol, plain)
     _check_convention(boxes)
     if limit and predictions and not _lines(predictions):
         raise BadConfig("--limit is for --model: saved predictions are measured whole")

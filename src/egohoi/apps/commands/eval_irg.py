@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from egohoi.apps.commands.eval_common import Device, Json, Limit, Model, Out, Plain, Report, Shard, part, show
+from egohoi.apps.commands.eval_common import Device, Json, Limit, Model, Out, Plain, Report, Shard, check_protocol, part, show
 from egohoi.errors import BadConfig, BadPredictions
 
 Saved = Annotated[list[Path] | None, typer.Option(help="Lines of `egohoi predict`, records of a run, ANNEXE's output.json or EARL's results; may be given again.")]  # fmt: skip
@@ -36,12 +36,7 @@ def irg(
     device: Device = None,
 ) -> None:
     """Ego-IRG: analysis, answer, masks or none; the published numbers and the corrected ones side by side."""
-    if bool(model) == bool(predictions):
-        raise BadConfig("give --predictions or --model")
-    if protocol not in ("released", "strict", "both"):
-        raise BadConfig(f"--protocol '{protocol}': write released, strict or both")
-    if plain and protocol != "released":
-        raise BadConfig("--plain prints the lines of the published script: add --protocol released")
+    check_protocol(model, predictions, protocol, plain)
     if compare and (plain or shard):
         raise BadConfig("--compare needs all items and prints a table: leave --plain and --shard away")
     if batches and not plain:
