@@ -4,11 +4,12 @@ import json
 import os
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from egohoi.errors import BadConfig, BadData, BadRecord, EgohoiError
 from egohoi.questions import irg, official
+from egohoi.questions.build import Source
 from egohoi.records import Scene
 from egohoi.scenes import irgbench
 
@@ -17,15 +18,6 @@ SETTINGS = "build.json"
 #: What `Recipe.splits` is if the labels themselves say the split (EgoHOS).
 DECLARED = "declared"
 KINDS = ("scenes", "visor", "egohos", "coco")
-
-
-@dataclass(frozen=True)
-class Source:
-    """One input. kind: one of KINDS; options: keyword arguments of that reader in `egohoi.scenes`."""
-
-    kind: str
-    path: str
-    options: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
